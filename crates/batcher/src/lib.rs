@@ -1,0 +1,1 @@
+//! Lanes, windows and coalescing: from targets to batches.

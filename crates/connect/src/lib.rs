@@ -1,0 +1,1 @@
+//! Connections to Redis and the few commands that unstale uses.

@@ -1,0 +1,86 @@
+//! Stream entries as Redis gives them: an id, and fields that nobody has looked into yet.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+
+/// The id of a stream entry: milliseconds of Redis' clock, and a sequence number within that millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EntryId {
+    /// Milliseconds since the Unix epoch, by the clock of the Redis server that took the entry.
+    pub ms: u64,
+    /// Tells apart the entries of one millisecond.
+    pub seq: u64,
+}
+
+impl EntryId {
+    /// `0-0`, which no entry has: the position before every entry.
+    pub const ZERO: Self = Self { ms: 0, seq: 0 };
+
+    /// The smallest id above this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self.seq.checked_add(1) {
+            Some(seq) => Self { ms: self.ms, seq },
+            None => Self { ms: self.ms + 1, seq: 0 },
+        }
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+/// A text that is no entry id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an entry id: expected `<milliseconds>-<sequence>`")]
+pub struct BadEntryId(pub String);
+
+impl FromStr for EntryId {
+    type Err = BadEntryId;
+
+    /// Reads `<ms>-<seq>`; a bare `<ms>` is `<ms>-0`, as in Redis.
+    fn from_str(text: &str) -> Result<Self, BadEntryId> {
+        let bad = || BadEntryId(text.to_owned());
+        let (ms, seq) = text.split_once('-').unwrap_or((text, "0"));
+        let number = |digits: &str| digits.parse().map_err(|_| bad());
+        Ok(Self { ms: number(ms)?, seq: number(seq)? })
+    }
+}
+
+/// Which of the two event streams an entry came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StreamKind {
+    /// The stream that every sidecar reads.
+    Critical,
+    /// The stream that only the holder of the lease reads.
+    Ordinary,
+}
+
+impl StreamKind {
+    /// Both streams, the urgent one first.
+    pub const ALL: [Self; 2] = [Self::Critical, Self::Ordinary];
+
+    /// The name used in metric labels and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Ordinary => "ordinary",
+        }
+    }
+}
+
+/// The fields of an entry in the order in which they were added; names may repeat.
+pub type Fields = Vec<(Bytes, Bytes)>;
+
+/// One entry of a stream, undecoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands in its stream.
+    pub id: EntryId,
+    /// What it holds, or `None` if it is pending but its body was trimmed away.
+    pub fields: Option<Fields>,
+}

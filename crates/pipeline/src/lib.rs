@@ -1,0 +1,1 @@
+//! The loop: one task that owns the state between reading and acknowledging.

@@ -1,0 +1,1 @@
+//! Routes: from an event to cache targets and a priority.

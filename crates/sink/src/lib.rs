@@ -1,0 +1,1 @@
+//! Applies a batch: deletes in Redis, then logs and publishes the notice.

@@ -1,0 +1,1 @@
+//! The consumer group: reading, claiming, acknowledging, dead letters, the lease.

@@ -1,0 +1,1 @@
+//! Real Redis servers for tests, and waits that say what they saw.
