@@ -1,1 +1,14 @@
-//! Real Redis servers for tests, and waits that say what they saw.
+//! Real Redis servers for tests, broken on purpose where a test asks for it, and waits that say what they saw.
+//!
+//! A development dependency only. What it offers speaks RESP by itself and shares no code with the product, so that the product is never
+//! tested with the product. Failures of the kit itself (no `redis-server`, no free port) panic with a sentence: a test can't go on without.
+
+mod fault;
+mod redis;
+mod resp;
+mod wait;
+
+pub use fault::{Fault, FaultProxy};
+pub use redis::{Builder, Redis, server_binary};
+pub use resp::{Error, Resp, Value};
+pub use wait::{wait_until, wait_until_sync};

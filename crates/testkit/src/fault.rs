@@ -1,0 +1,156 @@
+//! A TCP proxy in the test's own process that spoils a connection on demand.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the proxy does to the bytes that pass it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: passes them.
+    None,
+    /// Holds them back in both directions, without closing anything; what is held passes when the fault ends.
+    Stall,
+    /// Closes new connections at once. Those that stand go on; see [`FaultProxy::cut`].
+    Refuse,
+    /// Swallows the next bytes of a reply, closes that connection, and is [`Fault::None`] again.
+    SwallowReply,
+    /// Passes replies this much later.
+    Delay(Duration),
+    /// Passes this many more bytes of each new connection's requests, then closes it.
+    CutAfter(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    fault: Fault,
+    /// Connections begun under an older number are closed.
+    cuts: u64,
+}
+
+/// A proxy before one server.
+#[derive(Debug)]
+pub struct FaultProxy {
+    address: SocketAddr,
+    state: watch::Sender<State>,
+    accepting: JoinHandle<()>,
+}
+
+impl FaultProxy {
+    /// Listens on a port of its own, passing to `upstream`.
+    ///
+    /// # Panics
+    /// If it can't listen.
+    pub async fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port is free");
+        let address = listener.local_addr().expect("a listener has an address");
+        let state = watch::Sender::new(State { fault: Fault::None, cuts: 0 });
+        let accepting = tokio::spawn(accept(listener, upstream, state.clone()));
+        Self { address, state, accepting }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `redis://` and where it listens.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Begins or ends a fault, for the connections that stand and for new ones.
+    pub fn set(&self, fault: Fault) {
+        self.state.send_modify(|state| state.fault = fault);
+    }
+
+    /// The fault that is on; a swallowed reply shows here as [`Fault::None`].
+    pub fn fault(&self) -> Fault {
+        self.state.borrow().fault
+    }
+
+    /// Closes the connections that stand.
+    pub fn cut(&self) {
+        self.state.send_modify(|state| state.cuts += 1);
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.cut();
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Sender<State>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if state.borrow().fault != Fault::Refuse {
+            tokio::spawn(serve(client, upstream, state.clone()));
+        }
+    }
+}
+
+async fn serve(client: TcpStream, upstream: SocketAddr, state: watch::Sender<State>) -> io::Result<()> {
+    let mut changes = state.subscribe();
+    let cuts = changes.borrow_and_update().cuts;
+    let server = TcpStream::connect(upstream).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (client_in, client_out) = client.into_split();
+    let (server_in, server_out) = server.into_split();
+    tokio::select! {
+        end = requests(client_in, server_out, state.clone()) => end,
+        end = replies(server_in, client_out, state) => end,
+        _ = changes.wait_for(|state| state.cuts != cuts) => Ok(()),
+    }
+}
+
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch::Sender<State>) -> io::Result<()> {
+    let mut changes = state.subscribe();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut passed = 0;
+    loop {
+        let read = from.read(&mut buffer).await?;
+        let fault = past_stall(&mut changes).await;
+        let length = if let Fault::CutAfter(limit) = fault { read.min(limit - passed) } else { read };
+        to.write_all(&buffer[..length]).await?;
+        passed += length;
+        if read == 0 || length < read {
+            return Ok(());
+        }
+    }
+}
+
+async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch::Sender<State>) -> io::Result<()> {
+    let mut changes = state.subscribe();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        match past_stall(&mut changes).await {
+            Fault::SwallowReply => {
+                state.send_modify(|state| state.fault = Fault::None);
+                return Ok(());
+            }
+            Fault::Delay(delay) => tokio::time::sleep(delay).await,
+            _ => {}
+        }
+        to.write_all(&buffer[..read]).await?;
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The fault that is on once nothing is held back.
+async fn past_stall(changes: &mut watch::Receiver<State>) -> Fault {
+    match changes.wait_for(|state| state.fault != Fault::Stall).await {
+        Ok(state) => state.fault,
+        Err(_) => Fault::None,
+    }
+}
