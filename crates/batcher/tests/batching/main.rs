@@ -1,0 +1,5 @@
+//! Tests of the batcher from outside: every rule as an example, and what must hold whatever comes as properties.
+
+mod kit;
+mod rules;
+mod settling;
