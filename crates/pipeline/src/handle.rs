@@ -1,0 +1,180 @@
+//! The seam between the loop and everything that looks at it or asks it for something: HTTP, the command line, signals.
+//!
+//! The loop holds the [`Seat`]; others hold clones of the [`Handle`]. Nothing here blocks the loop: what it publishes is a copy, and what it is asked
+//! for comes through a bounded channel that it reads when it has room.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use unstale_events::Invalidation;
+
+use crate::health::{Health, Status};
+use crate::stats::Stats;
+
+/// How many requests wait for the loop; more are refused as [`DeliverError::Busy`].
+const REQUESTS: usize = 64;
+
+/// After so long without a turn the loop counts as stuck. It turns at least once a second.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// What the loop last said of itself.
+#[derive(Debug, Clone)]
+struct Published {
+    stats: Arc<Stats>,
+    health: Arc<Health>,
+    at: Instant,
+}
+
+/// A request to the loop.
+#[derive(Debug)]
+pub enum Request {
+    /// Deliver now, past the stream.
+    Deliver(Deliver),
+}
+
+/// Targets to be deleted and announced now, at the request's own priority; the reply comes when all is confirmed or given up.
+#[derive(Debug)]
+pub struct Deliver {
+    /// What to do; without reasons, and with targets.
+    pub invalidation: Invalidation,
+    /// Where the answer goes. If nobody waits any more, the work is done nevertheless.
+    pub reply: oneshot::Sender<Result<DeliverReport, DeliverError>>,
+}
+
+/// A delivery that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverReport {
+    /// Keys that Redis said it deleted.
+    pub keys_deleted: u64,
+}
+
+/// Why something wasn't delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeliverError {
+    /// The loop has as much work as it may hold: try again later.
+    Busy,
+    /// The process is about to end: ask another one.
+    Draining,
+    /// Redis couldn't be reached, or refused; the text has no keys in it. Some of the targets may have been deleted.
+    Failed(String),
+}
+
+impl std::fmt::Display for DeliverError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Busy => f.write_str("too much work is waiting; try again later"),
+            Self::Draining => f.write_str("this process is about to end; ask another one"),
+            Self::Failed(why) => write!(f, "not confirmed within the retry budget: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for DeliverError {}
+
+/// What others hold of the loop.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    published: watch::Receiver<Published>,
+    drain: Arc<watch::Sender<bool>>,
+}
+
+impl Handle {
+    /// The numbers as the loop last published them: after its last turn.
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.published.borrow().stats)
+    }
+
+    /// The loop's judgement, or that it is stuck.
+    pub fn health(&self) -> Arc<Health> {
+        let published = self.published.borrow();
+        let silence = published.at.elapsed();
+        if self.published.has_changed().is_ok() && silence < STUCK {
+            return Arc::clone(&published.health);
+        }
+        let mut health = Health::clone(&published.health);
+        health.add(Status::Unhealthy, "loop_stuck", format!("the loop hasn't turned for {:.1} s", silence.as_secs_f64()));
+        Arc::new(health)
+    }
+
+    /// Whether the loop turns.
+    pub fn is_alive(&self) -> bool {
+        self.published.has_changed().is_ok() && self.published.borrow().at.elapsed() < STUCK
+    }
+
+    /// Has this process delete and announce now.
+    ///
+    /// # Errors
+    /// If it wasn't done, or not wholly.
+    pub async fn deliver(&self, invalidation: Invalidation) -> Result<DeliverReport, DeliverError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Deliver(Deliver { invalidation, reply })).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => DeliverError::Busy,
+            mpsc::error::TrySendError::Closed(_) => DeliverError::Draining,
+        })?;
+        answer.await.unwrap_or(Err(DeliverError::Draining))
+    }
+
+    /// Tells the loop to finish its work and end.
+    pub fn drain(&self) {
+        self.drain.send_replace(true);
+    }
+}
+
+/// The loop's side.
+#[derive(Debug)]
+pub struct Seat {
+    requests: mpsc::Receiver<Request>,
+    published: watch::Sender<Published>,
+    drain: watch::Receiver<bool>,
+}
+
+/// A loop's seat, and the handle to it.
+pub fn seat(stats: Stats) -> (Seat, Handle) {
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    let first = Published { stats: Arc::new(stats), health: Arc::new(Health::starting()), at: Instant::now() };
+    let (shown, published) = watch::channel(first);
+    let (drain_sender, drain) = watch::channel(false);
+    (Seat { requests, published: shown, drain }, Handle { requests: sender, published, drain: Arc::new(drain_sender) })
+}
+
+impl Seat {
+    /// The next request. Cancel-safe. Pends for ever once no handle is left.
+    pub async fn request(&mut self) -> Request {
+        match self.requests.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Refuses further requests, with [`DeliverError::Draining`]; those that wait can still be taken.
+    pub fn close(&mut self) {
+        self.requests.close();
+    }
+
+    /// A request that waits already.
+    pub fn waiting_request(&mut self) -> Option<Request> {
+        self.requests.try_recv().ok()
+    }
+
+    /// Ends when the loop is told to drain. Cancel-safe. Pends for ever if nobody is left who could.
+    pub async fn drained(&mut self) {
+        if self.drain.wait_for(|drain| *drain).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Shows the numbers as they are now, and that the loop turns. To be called after every turn, once a second at least.
+    pub fn publish(&self, stats: &Stats) {
+        self.published.send_modify(|shown| {
+            shown.stats = Arc::new(stats.clone());
+            shown.at = Instant::now();
+        });
+    }
+
+    /// Shows the judgement.
+    pub fn publish_health(&self, health: Health) {
+        self.published.send_modify(|shown| shown.health = Arc::new(health));
+    }
+}

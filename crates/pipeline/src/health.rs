@@ -1,0 +1,223 @@
+//! Whether all is well: a judgement over numbers that others gathered.
+//!
+//! Pure: no clock, no I/O; what a bad answer leads to (a 503, a page, a restart) is not decided here.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// How far back [`ErrorRate`] looks.
+const ERROR_WINDOW: Duration = Duration::from_secs(300);
+/// How finely it forgets.
+const ERROR_SLICE: Duration = Duration::from_secs(10);
+
+/// Where "well" ends: the settings `health.*`. A value above its threshold makes the process `degraded`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// Lag and pending of both streams, in entries.
+    pub depth: u64,
+    /// The answer to a PING.
+    pub ping: Duration,
+    /// The share of delivery attempts that failed within five minutes, 0 to 1.
+    pub error_rate: f64,
+    /// Entries of both streams that no reader has seen yet.
+    pub lag: u64,
+    /// The age of the oldest entry that was read and isn't acknowledged.
+    pub oldest_pending: Duration,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { depth: 10_000, ping: Duration::from_millis(100), error_rate: 0.05, lag: 10_000, oldest_pending: Duration::from_secs(60) }
+    }
+}
+
+/// A connection to Redis that is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Down<'a> {
+    /// What the connection is for.
+    pub role: &'a str,
+    /// For how long.
+    pub since: Duration,
+    /// Why, without key texts.
+    pub why: &'a str,
+}
+
+/// What is known of the process, to be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Signs<'a> {
+    /// Whether every connection has been up once since the start.
+    pub connected_once: bool,
+    /// Whether the process has been told to end.
+    pub draining: bool,
+    /// The connections that are down.
+    pub down: &'a [Down<'a>],
+    /// Rights that the Redis user lacks, as `check --acl` writes them.
+    pub missing_rights: &'a [&'a str],
+    /// Lag and pending of both streams, in entries.
+    pub depth: u64,
+    /// The last answer to a PING, if there was one.
+    pub ping: Option<Duration>,
+    /// The share of delivery attempts that failed within five minutes, 0 to 1.
+    pub error_rate: f64,
+    /// Entries of both streams that no reader has seen yet.
+    pub lag: u64,
+    /// The age of the oldest entry that was read and isn't acknowledged.
+    pub oldest_pending: Duration,
+}
+
+/// The judgement in one word; the order of the variants is the order of badness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Nothing to say.
+    Ok,
+    /// Works, but not as it should.
+    Degraded,
+    /// Nothing can be delivered, or someone must act.
+    Unhealthy,
+}
+
+/// Why the status isn't [`Status::Ok`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// One of a closed set, for programs.
+    pub code: &'static str,
+    /// A sentence for people, without key texts.
+    pub detail: String,
+}
+
+/// The judgement. As JSON it is the body of `/healthz` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// In one word.
+    pub status: Status,
+    /// Why; empty if all is well.
+    pub reasons: Vec<Cause>,
+    /// Whether the process takes part in the work: from the first connect until drain, whatever Redis does.
+    #[serde(skip)]
+    pub ready: bool,
+}
+
+impl Health {
+    /// What holds before the loop has turned once.
+    pub fn starting() -> Self {
+        let mut health = Self { status: Status::Ok, reasons: Vec::new(), ready: false };
+        health.add(Status::Unhealthy, "starting", "no connection to Redis yet".to_owned());
+        health
+    }
+
+    /// Weighs the signs.
+    pub fn judge(signs: &Signs<'_>, limits: &Thresholds) -> Self {
+        let mut health = Self { status: Status::Ok, reasons: Vec::new(), ready: signs.connected_once && !signs.draining };
+        for down in signs.down {
+            let since = format!("{:.1} s", down.since.as_secs_f64());
+            health.add(
+                Status::Unhealthy,
+                "redis_down",
+                format!("the connection for {} has been down for {since}: {}", down.role, down.why),
+            );
+        }
+        for right in signs.missing_rights {
+            health.add(
+                Status::Unhealthy,
+                "missing_right",
+                format!("the Redis user may not do what is needed: grant {right} (see `unstale check --acl`)"),
+            );
+        }
+        if signs.draining {
+            health.add(Status::Degraded, "draining", "the process was told to end and finishes its work".to_owned());
+        }
+        health.weigh(signs, limits);
+        health
+    }
+
+    /// Adds a reason; the status becomes at least this bad.
+    pub fn add(&mut self, status: Status, code: &'static str, detail: String) {
+        self.status = self.status.max(status);
+        self.reasons.push(Cause { code, detail });
+    }
+
+    fn weigh(&mut self, signs: &Signs<'_>, limits: &Thresholds) {
+        let ping = signs.ping.unwrap_or_default();
+        self.above("depth", "entries unread or unacknowledged", signs.depth, limits.depth, |n| n.to_string());
+        self.above("ping", "for the answer to a PING", ping, limits.ping, milliseconds);
+        self.above("errors", "of delivery attempts failed within 5 minutes", signs.error_rate, limits.error_rate, percent);
+        self.above("lag", "entries unread", signs.lag, limits.lag, |n| n.to_string());
+        self.above(
+            "oldest_pending",
+            "since the oldest unacknowledged entry was added",
+            signs.oldest_pending,
+            limits.oldest_pending,
+            milliseconds,
+        );
+    }
+
+    fn above<T: PartialOrd + Copy>(&mut self, code: &'static str, what: &str, value: T, limit: T, show: fn(T) -> String) {
+        if value > limit {
+            self.add(Status::Degraded, code, format!("{} {what}, above {}", show(value), show(limit)));
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        })
+    }
+}
+
+/// Delivery attempts and errors of the last five minutes.
+#[derive(Debug, Clone, Default)]
+pub struct ErrorRate {
+    /// Oldest first; at most as many as fit into the window.
+    slices: VecDeque<Slice>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slice {
+    begun: Instant,
+    attempts: u64,
+    errors: u64,
+}
+
+impl ErrorRate {
+    /// Counts attempts, and how many errors they met.
+    pub fn record(&mut self, attempts: u64, errors: u64, now: Instant) {
+        while self.slices.front().is_some_and(|slice| is_past(slice, now)) {
+            self.slices.pop_front();
+        }
+        match self.slices.back_mut() {
+            Some(slice) if now.saturating_duration_since(slice.begun) < ERROR_SLICE => {
+                slice.attempts += attempts;
+                slice.errors += errors;
+            }
+            _ => self.slices.push_back(Slice { begun: now, attempts, errors }),
+        }
+    }
+
+    /// Errors / attempts, at most 1; 0 without attempts.
+    #[expect(clippy::cast_precision_loss, reason = "five minutes hold fewer than 2^53 attempts")]
+    pub fn share(&self, now: Instant) -> f64 {
+        let recent = self.slices.iter().filter(|slice| !is_past(slice, now));
+        let (attempts, errors) = recent.fold((0, 0), |(attempts, errors), slice| (attempts + slice.attempts, errors + slice.errors));
+        if attempts == 0 { 0.0 } else { (errors as f64 / attempts as f64).min(1.0) }
+    }
+}
+
+fn is_past(slice: &Slice, now: Instant) -> bool {
+    now.saturating_duration_since(slice.begun) >= ERROR_WINDOW
+}

@@ -1,0 +1,599 @@
+//! The numbers: what one process has done, counted once, by the loop, in plain integers.
+//!
+//! The loop owns a [`Stats`] and publishes copies of it (see [`crate::handle`]); the metrics page, `GET /v1/stats` and the health report are all made
+//! from such a copy. Targets are keys and patterns; counters that a route bumps are none. There is no clock in here: time is an argument.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use unstale_events::{CacheId, EntryId, Priority, StreamKind, TargetKind, Targets};
+
+use crate::health::ErrorRate;
+
+/// Upper bounds of the buckets for durations and ages, in seconds.
+pub const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 30.0];
+
+/// Upper bounds of the buckets for the size of batches, in targets.
+pub const TARGETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 10_000.0];
+
+/// The label of events whose type no route names.
+const OTHER: &str = "other";
+
+/// The closed sets that labels are taken from, and what `build_info` says.
+#[derive(Debug, Clone, Default)]
+pub struct Labels {
+    /// The caches by [`CacheId`].
+    pub caches: Vec<String>,
+    /// The types that routes name, by the router's label.
+    pub types: Vec<String>,
+    /// The stages that can meet an error.
+    pub stages: Vec<&'static str>,
+    /// The kinds of errors.
+    pub kinds: Vec<&'static str>,
+    /// The connections to Redis, by what they are for.
+    pub roles: Vec<&'static str>,
+    /// Why whole caches are flushed.
+    pub causes: Vec<&'static str>,
+    /// The release.
+    pub version: String,
+    /// The fingerprint of the routes.
+    pub routes: String,
+}
+
+/// What the routes made of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its targets were queued, or it has none.
+    Routed,
+    /// No route names its type.
+    Unrouted,
+    /// It goes to the dead letters; some of its targets may have been queued.
+    DeadLettered,
+}
+
+impl Outcome {
+    /// All outcomes, by their number.
+    pub const ALL: [Self; 3] = [Self::Routed, Self::Unrouted, Self::DeadLettered];
+
+    /// The name used in metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Routed => "routed",
+            Self::Unrouted => "unrouted",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
+/// Counts of targets, and of what came of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Targets that events asked for.
+    pub queued: u64,
+    /// Targets whose deletion was confirmed.
+    pub processed: u64,
+    /// Targets that another target of their batch covered.
+    pub coalesced: u64,
+    /// Targets whose delivery was given up.
+    pub failed: u64,
+    /// Keys that Redis said it deleted.
+    pub keys_deleted: u64,
+    /// Errors that deliveries of these targets met, those that a repetition mended included.
+    pub errors: u64,
+    batches: u64,
+    time: Duration,
+}
+
+impl Tally {
+    /// Targets queued of which nothing has come yet.
+    pub fn pending(&self) -> u64 {
+        let settled = self.processed + self.coalesced + self.failed;
+        debug_assert!(settled <= self.queued, "more targets settled than queued");
+        self.queued.saturating_sub(settled)
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.queued += other.queued;
+        self.processed += other.processed;
+        self.coalesced += other.coalesced;
+        self.failed += other.failed;
+        self.keys_deleted += other.keys_deleted;
+    }
+
+    fn delivered(&mut self, took: Duration, errors: u64) {
+        self.batches += 1;
+        self.time += took;
+        self.errors += errors;
+    }
+}
+
+/// Observations counted by size, in fixed buckets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    bounds: &'static [f64],
+    /// One for each bound, and one for what is above them all.
+    counts: Vec<u64>,
+    sum: f64,
+}
+
+impl Histogram {
+    /// An empty histogram with these upper bounds, smallest first.
+    pub fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
+    }
+
+    /// Adds `times` observations of the same value.
+    #[expect(clippy::cast_precision_loss, reason = "a count above 2^53 takes centuries")]
+    pub fn observe(&mut self, value: f64, times: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        self.counts[bucket] += times;
+        self.sum += value * times as f64;
+    }
+
+    /// Each upper bound with the number of observations up to it; the last is infinite.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        bounds.zip(&self.counts).scan(0, |total, (bound, count)| {
+            *total += count;
+            Some((bound, *total))
+        })
+    }
+
+    /// The sum of all observations.
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// How many observations there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// What is known of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stream {
+    /// Entries read, redelivered ones again.
+    pub read: u64,
+    /// Entries that the group hasn't seen yet, at the last look.
+    pub lag: u64,
+    /// Entries read by the group and not acknowledged, at the last look.
+    pub pending: u64,
+    /// The age of the oldest of them, zero if there is none.
+    pub oldest_pending: Duration,
+}
+
+/// What became of notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Notices {
+    /// Written to the log by this process.
+    pub published: u64,
+    /// Written to receivers by this process.
+    pub relayed: u64,
+    /// Times that a reader of the log had to be told to flush.
+    pub gaps: u64,
+}
+
+/// What one delivery did to the targets of one cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The cache.
+    pub cache: CacheId,
+    /// Targets whose deletion was confirmed.
+    pub processed: u64,
+    /// Targets that another target of the batch covered.
+    pub coalesced: u64,
+    /// Targets given up: left pending for redelivery, or dead letters.
+    pub failed: u64,
+    /// Keys that Redis said it deleted.
+    pub keys_deleted: u64,
+}
+
+/// One delivery, ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered<'a> {
+    /// The lane of the batch.
+    pub priority: Priority,
+    /// What it did, for each cache of the batch.
+    pub caches: &'a [Settled],
+    /// Time from the batch's closing to now.
+    pub took: Duration,
+    /// How often the delivery was tried, one at least.
+    pub attempts: u64,
+    /// The errors that the attempts met: stage and kind.
+    pub errors: &'a [(&'static str, &'static str)],
+    /// When Redis confirmed the last delete, in milliseconds of its clock; `None` if nothing was confirmed.
+    pub confirmed_ms: Option<u64>,
+    /// Waits for an answer of Redis.
+    pub round_trips: u64,
+    /// Notices written to the log.
+    pub notices: u64,
+}
+
+/// All numbers of one process. A copy is consistent in itself.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    labels: Arc<Labels>,
+    /// By cache, then by priority.
+    cells: Vec<[Tally; 4]>,
+    /// Deliveries by cache: a batch may have targets of several caches.
+    by_cache: Vec<Tally>,
+    /// Deliveries by priority: a batch has one.
+    by_priority: [Tally; 4],
+    /// By the router's label, then by outcome; the last is `other`.
+    events: Vec<[u64; 3]>,
+    /// Few, and seldom counted: a list is copied faster than a map.
+    errors: Vec<(&'static str, &'static str, u64)>,
+    streams: [Stream; 2],
+    queues: [u64; 4],
+    links: Vec<bool>,
+    flushes: Vec<(&'static str, u64)>,
+    notices: Notices,
+    batch_targets: Histogram,
+    batch_duration: [Histogram; 4],
+    event_age: [Histogram; 4],
+    error_rate: ErrorRate,
+    round_trips: u64,
+    reader: bool,
+    subscribers: u64,
+    last_processed: Option<u64>,
+}
+
+/// Recording: for the loop.
+impl Stats {
+    /// All numbers at zero, for every label there can be.
+    pub fn new(labels: Labels) -> Self {
+        let seconds = || std::array::from_fn(|_| Histogram::new(SECONDS));
+        Self {
+            cells: vec![Default::default(); labels.caches.len()],
+            by_cache: vec![Tally::default(); labels.caches.len()],
+            by_priority: Default::default(),
+            events: vec![[0; 3]; labels.types.len() + 1],
+            errors: labels.stages.iter().flat_map(|stage| labels.kinds.iter().map(|kind| (*stage, *kind, 0))).collect(),
+            streams: Default::default(),
+            queues: [0; 4],
+            links: vec![false; labels.roles.len()],
+            flushes: labels.causes.iter().map(|cause| (*cause, 0)).collect(),
+            notices: Notices::default(),
+            batch_targets: Histogram::new(TARGETS),
+            batch_duration: seconds(),
+            event_age: seconds(),
+            error_rate: ErrorRate::default(),
+            round_trips: 0,
+            reader: false,
+            subscribers: 0,
+            last_processed: None,
+            labels: Arc::new(labels),
+        }
+    }
+
+    /// Entries were read.
+    pub fn read(&mut self, stream: StreamKind, entries: u64) {
+        self.streams[stream as usize].read += entries;
+    }
+
+    /// An event went through the routes; `label` is the router's, `None` for a type that no route names.
+    pub fn event(&mut self, label: Option<u32>, outcome: Outcome) {
+        let other = self.labels.types.len();
+        let row = label.map_or(other, |label| other.min(label as usize));
+        self.events[row][outcome as usize] += 1;
+    }
+
+    /// Targets of one cache were queued.
+    pub fn queued(&mut self, cache: CacheId, priority: Priority, targets: u64) {
+        self.cells[cache.index()][priority.index()].queued += targets;
+    }
+
+    /// All targets of an event were queued; counters are passed over.
+    pub fn queued_all(&mut self, priority: Priority, targets: &Targets) {
+        let counted = targets.iter().filter(|target| target.kind != TargetKind::Bump);
+        counted.for_each(|target| self.queued(target.cache, priority, 1));
+    }
+
+    /// A delivery ended: with success, or given up. `done` are the events all of whose targets were confirmed.
+    pub fn delivered(&mut self, delivery: &Delivered<'_>, done: impl IntoIterator<Item = EntryId>, now: Instant) {
+        let lane = delivery.priority.index();
+        let errors = delivery.errors.len() as u64;
+        for settled in delivery.caches {
+            self.settle(lane, settled);
+            self.by_cache[settled.cache.index()].delivered(delivery.took, errors);
+        }
+        self.by_priority[lane].delivered(delivery.took, errors);
+        self.observe(delivery, lane);
+        self.aged(delivery, done);
+        self.error_rate.record(delivery.attempts, errors, now);
+        delivery.errors.iter().for_each(|(stage, kind)| self.error(stage, kind));
+        self.round_trips += delivery.round_trips;
+        self.notices.published += delivery.notices;
+    }
+
+    /// An error outside a delivery, or one of a delivery's errors.
+    pub fn error(&mut self, stage: &'static str, kind: &'static str) {
+        match self.errors.iter_mut().find(|known| (known.0, known.1) == (stage, kind)) {
+            Some(known) => known.2 += 1,
+            None => self.errors.push((stage, kind, 1)),
+        }
+    }
+
+    /// What a look at a stream found. `lag` is `None` if Redis can't tell it: the last known holds.
+    pub fn seen(&mut self, stream: StreamKind, lag: Option<u64>, pending: u64, oldest_pending: Duration) {
+        let known = &mut self.streams[stream as usize];
+        *known = Stream { read: known.read, lag: lag.unwrap_or(known.lag), pending, oldest_pending };
+    }
+
+    /// How many entries wait in a lane.
+    pub fn queue(&mut self, priority: Priority, entries: u64) {
+        self.queues[priority.index()] = entries;
+    }
+
+    /// Whether this process reads the ordinary stream.
+    pub fn reader(&mut self, holds_lease: bool) {
+        self.reader = holds_lease;
+    }
+
+    /// Whether a connection is up; a role that is none of [`Labels::roles`] is passed over.
+    pub fn link(&mut self, role: &str, up: bool) {
+        if let Some(index) = self.labels.roles.iter().position(|name| *name == role) {
+            self.links[index] = up;
+        }
+    }
+
+    /// Whole caches were announced as flushed, for one of [`Labels::causes`].
+    pub fn flushed(&mut self, cause: &'static str) {
+        match self.flushes.iter_mut().find(|known| known.0 == cause) {
+            Some(known) => known.1 += 1,
+            None => self.flushes.push((cause, 1)),
+        }
+    }
+
+    /// To count notices outside deliveries.
+    pub fn notices_mut(&mut self) -> &mut Notices {
+        &mut self.notices
+    }
+
+    /// Round trips outside deliveries.
+    pub fn round_trips_add(&mut self, round_trips: u64) {
+        self.round_trips += round_trips;
+    }
+
+    /// How many receivers are connected.
+    pub fn set_subscribers(&mut self, subscribers: u64) {
+        self.subscribers = subscribers;
+    }
+
+    fn settle(&mut self, lane: usize, settled: &Settled) {
+        let cell = &mut self.cells[settled.cache.index()][lane];
+        cell.processed += settled.processed;
+        cell.coalesced += settled.coalesced;
+        cell.failed += settled.failed;
+        cell.keys_deleted += settled.keys_deleted;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^53 targets")]
+    fn observe(&mut self, delivery: &Delivered<'_>, lane: usize) {
+        let targets: u64 = delivery.caches.iter().map(|settled| settled.processed + settled.failed).sum();
+        self.batch_targets.observe(targets as f64, 1);
+        self.batch_duration[lane].observe(delivery.took.as_secs_f64(), 1);
+    }
+
+    /// The events of a millisecond share their age, and stand together.
+    fn aged(&mut self, delivery: &Delivered<'_>, done: impl IntoIterator<Item = EntryId>) {
+        let Some(confirmed) = delivery.confirmed_ms else { return };
+        self.last_processed = self.last_processed.max(Some(confirmed));
+        let ages = &mut self.event_age[delivery.priority.index()];
+        let mut record = |ms: u64, times| ages.observe(Duration::from_millis(confirmed.saturating_sub(ms)).as_secs_f64(), times);
+        let mut run: Option<(u64, u64)> = None;
+        for id in done {
+            run = match run {
+                Some((ms, times)) if ms == id.ms => Some((ms, times + 1)),
+                Some((ms, times)) => {
+                    record(ms, times);
+                    Some((id.ms, 1))
+                }
+                None => Some((id.ms, 1)),
+            };
+        }
+        if let Some((ms, times)) = run {
+            record(ms, times);
+        }
+    }
+}
+
+/// Reading: for pages and reports.
+impl Stats {
+    /// The closed sets of labels.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Everything together.
+    pub fn totals(&self) -> Tally {
+        let mut totals = Tally { errors: self.errors.iter().map(|error| error.2).sum(), ..Tally::default() };
+        for lane in &self.by_priority {
+            totals.batches += lane.batches;
+            totals.time += lane.time;
+        }
+        self.cells.iter().flatten().for_each(|cell| totals.add(cell));
+        totals
+    }
+
+    /// Each cache's name and counts, in the order of [`CacheId`].
+    pub fn caches(&self) -> impl Iterator<Item = (&str, Tally)> {
+        self.labels.caches.iter().zip(&self.cells).zip(&self.by_cache).map(|((name, cells), deliveries)| {
+            let mut tally = *deliveries;
+            for cell in cells {
+                tally.add(cell);
+            }
+            (name.as_str(), tally)
+        })
+    }
+
+    /// One priority's counts.
+    pub fn priority(&self, priority: Priority) -> Tally {
+        let mut tally = self.by_priority[priority.index()];
+        self.cells.iter().for_each(|cells| tally.add(&cells[priority.index()]));
+        tally
+    }
+
+    /// Each type's name and its events by outcome. `other` comes once, also if a route names a type so.
+    pub fn events(&self) -> impl Iterator<Item = (&str, [u64; 3])> {
+        let (unknown, known) = self.events.split_last().map_or(([0; 3], &[][..]), |(last, rest)| (*last, rest));
+        let named = self.labels.types.iter().map(String::as_str).zip(known);
+        let is_named = self.labels.types.iter().any(|name| name == OTHER);
+        let merged = move |(name, counts): (_, &[u64; 3])| match name {
+            OTHER => (name, std::array::from_fn(|outcome| counts[outcome] + unknown[outcome])),
+            _ => (name, *counts),
+        };
+        named.map(merged).chain((!is_named).then_some((OTHER, unknown)))
+    }
+
+    /// Errors by stage and kind.
+    pub fn errors(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.errors.iter().copied()
+    }
+
+    /// What is known of a stream.
+    pub fn stream(&self, stream: StreamKind) -> Stream {
+        self.streams[stream as usize]
+    }
+
+    /// Entries that wait in a lane.
+    pub fn queue_depth(&self, priority: Priority) -> u64 {
+        self.queues[priority.index()]
+    }
+
+    /// The streams' lag and pending entries together.
+    pub fn depth(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.lag + stream.pending).sum()
+    }
+
+    /// Whether this process reads the ordinary stream.
+    pub fn is_reader(&self) -> bool {
+        self.reader
+    }
+
+    /// Each connection's role, and whether it is up.
+    pub fn links(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.labels.roles.iter().copied().zip(self.links.iter().copied())
+    }
+
+    /// Flushes by cause.
+    pub fn flushes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.flushes.iter().copied()
+    }
+
+    /// Counts of notices.
+    pub fn notices(&self) -> Notices {
+        self.notices
+    }
+
+    /// Waits for an answer of Redis.
+    pub fn round_trips(&self) -> u64 {
+        self.round_trips
+    }
+
+    /// Connected receivers.
+    pub fn subscribers(&self) -> u64 {
+        self.subscribers
+    }
+
+    /// Sizes of batches, in targets.
+    pub fn batch_targets(&self) -> &Histogram {
+        &self.batch_targets
+    }
+
+    /// Durations of deliveries, in seconds.
+    pub fn batch_duration(&self, priority: Priority) -> &Histogram {
+        &self.batch_duration[priority.index()]
+    }
+
+    /// Ages of events at their confirmed delete, in seconds.
+    pub fn event_age(&self, priority: Priority) -> &Histogram {
+        &self.event_age[priority.index()]
+    }
+
+    /// The share of delivery attempts that failed in the last five minutes, 0 to 1.
+    pub fn error_rate(&self, now: Instant) -> f64 {
+        self.error_rate.share(now)
+    }
+
+    /// What `GET /v1/stats` answers.
+    pub fn report(&self) -> Report {
+        let [critical, high, normal, low] = Priority::ALL.map(|priority| Summary::from(self.priority(priority)));
+        Report {
+            totals: self.totals().into(),
+            caches: self.caches().map(|(name, tally)| (name.to_owned(), tally.into())).collect(),
+            priorities: Priorities { critical, high, normal, low },
+            depth: self.depth(),
+            last_processed: self.last_processed,
+        }
+    }
+}
+
+/// The answer of `GET /v1/stats`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Everything together; its errors include those outside deliveries.
+    pub totals: Summary,
+    /// By cache.
+    pub caches: BTreeMap<String, Summary>,
+    /// By priority.
+    pub priorities: Priorities,
+    /// Lag and pending of both streams, in entries.
+    pub depth: u64,
+    /// When Redis last confirmed a delete, in milliseconds of its clock.
+    pub last_processed: Option<u64>,
+}
+
+/// One [`Summary`] for each priority.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Priorities {
+    pub critical: Summary,
+    pub high: Summary,
+    pub normal: Summary,
+    pub low: Summary,
+}
+
+/// Counts of targets as `GET /v1/stats` gives them: queued = processed + coalesced + failed + pending.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Targets that events asked for.
+    pub queued: u64,
+    /// Targets whose deletion was confirmed.
+    pub processed: u64,
+    /// Targets that another target of their batch covered.
+    pub coalesced: u64,
+    /// Targets whose delivery was given up.
+    pub failed: u64,
+    /// Targets of which nothing has come yet.
+    pub pending: u64,
+    /// Coalesced / queued, 0 if none was queued.
+    pub coalescing_rate: f64,
+    /// The mean time from a batch's closing to the end of its delivery, in milliseconds.
+    pub average_batch_ms: f64,
+    /// Keys that Redis said it deleted.
+    pub keys_deleted: u64,
+    /// Errors that deliveries met, those that a repetition mended included.
+    pub errors: u64,
+}
+
+impl From<Tally> for Summary {
+    #[expect(clippy::cast_precision_loss, reason = "a count above 2^53 takes centuries")]
+    fn from(tally: Tally) -> Self {
+        let share = |part: f64, whole: u64| if whole == 0 { 0.0 } else { part / whole as f64 };
+        Self {
+            queued: tally.queued,
+            processed: tally.processed,
+            coalesced: tally.coalesced,
+            failed: tally.failed,
+            pending: tally.pending(),
+            coalescing_rate: share(tally.coalesced as f64, tally.queued),
+            average_batch_ms: share(tally.time.as_secs_f64() * 1000.0, tally.batches),
+            keys_deleted: tally.keys_deleted,
+            errors: tally.errors,
+        }
+    }
+}
