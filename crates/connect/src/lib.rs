@@ -1,1 +1,31 @@
-//! Connections to Redis and the few commands that unstale uses.
+//! Connections to Redis, and the few commands that unstale uses, with the traps of the client library and of Redis handled.
+//!
+//! The only crate that names the client library (fred); no type of it appears in the public interface, so that it can be replaced here.
+//! What is not here: which commands make up a read, a delivery or a heartbeat (`source`, `sink`), and when to try again (the callers; a
+//! command is sent once).
+//!
+//! - A [`Client`] is one connection that is made again for ever. While it is down, commands fail at once with
+//!   [`FaultKind::Unreachable`]; while it is up, they fail with [`FaultKind::Timeout`] when their time has passed.
+//! - A lost connection ends every command on it: what was sent may have been carried out or not, which only the caller can judge.
+//! - [`Client::link`] tells whether it is up, and numbers the connections.
+
+mod client;
+mod commands;
+mod fault;
+mod link;
+mod script;
+mod server;
+mod streams;
+mod subscription;
+mod tls;
+mod wire;
+
+pub use client::{Client, Role};
+pub use commands::Page;
+pub use fault::{Fault, FaultKind};
+pub use link::Link;
+pub use script::Script;
+pub use server::{BadUrl, Endpoint, Host, Secret, Server, Url};
+pub use streams::{ConsumerInfo, GroupInfo, GroupStart, PendingEntry, PendingQuery, PendingSummary, ReadFrom, ReadGroup, StreamInfo, Trim};
+pub use subscription::{Message, Subscription};
+pub use wire::Reply;

@@ -1,0 +1,289 @@
+//! The one judge of errors: what went wrong with a command, and what that means.
+//!
+//! Redis tells its errors apart by the first word of their text; nothing else in the project looks at such texts.
+
+use std::fmt;
+
+use fred::error::{Error, ErrorKind};
+
+/// The kinds of faults: a closed set, also used in metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// There is no connection, or it broke before the answer came. What was sent may have been carried out or not.
+    Unreachable,
+    /// No answer within the command's time. It may still be carried out.
+    Timeout,
+    /// The server is loading its data.
+    Loading,
+    /// The server is a replica, or has lost its own.
+    ReadOnly,
+    /// `maxmemory` is reached and the command needs memory.
+    OutOfMemory,
+    /// The user lacks a right; see [`Fault::missing_right`].
+    Denied,
+    /// Name or password are missing or wrong.
+    Unauthenticated,
+    /// The stream or its consumer group doesn't exist.
+    NoGroup,
+    /// There is no such key.
+    NoKey,
+    /// The key holds another type than the command needs.
+    WrongType,
+    /// The counter holds no number, or one that can't grow.
+    NotInteger,
+    /// The script isn't known to the server; [`crate::Client::eval`] handles it.
+    NoScript,
+    /// The server is busy with a script, can't persist, or has too many clients.
+    Busy,
+    /// The cluster is down, being resharded, or the keys of one command lie in several slots.
+    Cluster,
+    /// The server doesn't know the command or can't take it in this form: too old, or restricted by who runs it.
+    Unsupported,
+    /// The answer isn't what the command answers.
+    Protocol,
+    /// The settings can't work: a file that can't be read, say.
+    Config,
+    /// Anything else that the server answered.
+    Other,
+}
+
+impl FaultKind {
+    /// All kinds.
+    pub const ALL: [Self; 18] = [
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Loading,
+        Self::ReadOnly,
+        Self::OutOfMemory,
+        Self::Denied,
+        Self::Unauthenticated,
+        Self::NoGroup,
+        Self::NoKey,
+        Self::WrongType,
+        Self::NotInteger,
+        Self::NoScript,
+        Self::Busy,
+        Self::Cluster,
+        Self::Unsupported,
+        Self::Protocol,
+        Self::Config,
+        Self::Other,
+    ];
+
+    /// The name used in metric labels and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Loading => "loading",
+            Self::ReadOnly => "read_only",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Denied => "denied",
+            Self::Unauthenticated => "unauthenticated",
+            Self::NoGroup => "no_group",
+            Self::NoKey => "no_key",
+            Self::WrongType => "wrong_type",
+            Self::NotInteger => "not_integer",
+            Self::NoScript => "no_script",
+            Self::Busy => "busy",
+            Self::Cluster => "cluster",
+            Self::Unsupported => "unsupported",
+            Self::Protocol => "protocol",
+            Self::Config => "config",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// First words of error texts, and what they mean.
+const WORDS: [(&str, FaultKind); 21] = [
+    ("LOADING", FaultKind::Loading),
+    ("READONLY", FaultKind::ReadOnly),
+    ("MASTERDOWN", FaultKind::ReadOnly),
+    ("NOREPLICAS", FaultKind::ReadOnly),
+    ("OOM", FaultKind::OutOfMemory),
+    ("NOPERM", FaultKind::Denied),
+    ("NOAUTH", FaultKind::Unauthenticated),
+    ("WRONGPASS", FaultKind::Unauthenticated),
+    ("NOGROUP", FaultKind::NoGroup),
+    ("UNBLOCKED", FaultKind::NoGroup),
+    ("WRONGTYPE", FaultKind::WrongType),
+    ("NOSCRIPT", FaultKind::NoScript),
+    ("BUSY", FaultKind::Busy),
+    ("MISCONF", FaultKind::Busy),
+    ("UNKILLABLE", FaultKind::Busy),
+    ("CLUSTERDOWN", FaultKind::Cluster),
+    ("CROSSSLOT", FaultKind::Cluster),
+    ("TRYAGAIN", FaultKind::Cluster),
+    ("MOVED", FaultKind::Cluster),
+    ("ASK", FaultKind::Cluster),
+    ("NOPROTO", FaultKind::Unsupported),
+];
+
+/// Errors that begin with `ERR`, told apart by what follows.
+const PHRASES: [(&str, FaultKind); 9] = [
+    ("value is not an integer", FaultKind::NotInteger),
+    ("increment or decrement would overflow", FaultKind::NotInteger),
+    ("no such key", FaultKind::NoKey),
+    ("requires the key to exist", FaultKind::NoKey),
+    ("unknown command", FaultKind::Unsupported),
+    ("unknown subcommand", FaultKind::Unsupported),
+    ("max number of clients", FaultKind::Busy),
+    ("invalid password", FaultKind::Unauthenticated),
+    ("syntax error", FaultKind::Unsupported),
+];
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Fault {
+    /// What it is.
+    pub kind: FaultKind,
+    /// The text of the server or of the system. It holds no key and no value.
+    pub text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.name(), self.text)
+    }
+}
+
+impl Fault {
+    /// A fault of this kind.
+    pub fn new(kind: FaultKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+
+    /// Judges an error text of the server.
+    pub fn from_server(text: &str) -> Self {
+        let text = without_arguments(inside_script(text));
+        Self::new(judge(text), text)
+    }
+
+    /// Whether trying again can help. Only a key of the wrong type and a counter that holds no number stay as they are; even a missing
+    /// right is the installation's fault, and granted some day.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self.kind, FaultKind::WrongType | FaultKind::NotInteger)
+    }
+
+    /// Whether the user lacks a right.
+    pub fn is_denied(&self) -> bool {
+        self.kind == FaultKind::Denied
+    }
+
+    /// What the user lacks, as an ACL rule where the server says which: `+unlink`, or `keys`, or `channels`.
+    pub fn missing_right(&self) -> Option<String> {
+        if !self.is_denied() {
+            return None;
+        }
+        let quoted = self.text.split('\'').nth(1).filter(|_| self.text.contains("to run the"));
+        Some(match quoted {
+            Some(command) => format!("+{}", command.to_lowercase()),
+            None if self.text.contains("channel") => "channels".to_owned(),
+            None if self.text.contains("key") => "keys".to_owned(),
+            None => "a command of a script".to_owned(),
+        })
+    }
+
+    pub(crate) fn protocol(expected: &str, got: &impl fmt::Debug) -> Self {
+        Self::new(FaultKind::Protocol, format!("expected {expected}, got {got:?}"))
+    }
+}
+
+fn judge(text: &str) -> FaultKind {
+    let word = text.split(' ').next().unwrap_or_default();
+    if let Some((_, kind)) = WORDS.iter().find(|(known, _)| *known == word) {
+        return *kind;
+    }
+    let phrase = PHRASES.iter().find(|(phrase, _)| text.contains(phrase));
+    phrase.map_or(FaultKind::Other, |(_, kind)| *kind)
+}
+
+/// Redis 6.2 wraps the error of a command in a script: `ERR Error running script (call to f_…): @user_script:1: -WRONGTYPE …`.
+fn inside_script(text: &str) -> &str {
+    let wrapped = text.starts_with("ERR Error running script");
+    let inner = text.rsplit_once("@user_script: ").or_else(|| text.rsplit_once("@user_script:")).filter(|_| wrapped);
+    let inner = inner.and_then(|(_, rest)| rest.split_once(": ")).map_or(text, |(_line, error)| error);
+    inner.strip_prefix('-').unwrap_or(inner)
+}
+
+/// The server repeats the arguments of a command that it doesn't know, and those may be keys.
+fn without_arguments(text: &str) -> &str {
+    text.find(", with args beginning with").map_or(text, |end| &text[..end])
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let known = Self::from_server(error.details());
+        if known.kind != FaultKind::Other {
+            return known;
+        }
+        let kind = match error.kind() {
+            ErrorKind::Timeout => FaultKind::Timeout,
+            ErrorKind::Auth => FaultKind::Unauthenticated,
+            ErrorKind::Protocol | ErrorKind::Parse | ErrorKind::InvalidArgument => FaultKind::Protocol,
+            ErrorKind::Config | ErrorKind::Url => FaultKind::Config,
+            _ => FaultKind::Unreachable,
+        };
+        Self::new(kind, known.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_servers_are_told_apart() {
+        for (text, kind) in [
+            ("LOADING Redis is loading the dataset in memory", FaultKind::Loading),
+            ("READONLY You can't write against a read only replica.", FaultKind::ReadOnly),
+            ("OOM command not allowed when used memory > 'maxmemory'.", FaultKind::OutOfMemory),
+            ("NOGROUP No such key 'unstale:events' or consumer group 'unstale' in XREADGROUP with GROUP option", FaultKind::NoGroup),
+            ("UNBLOCKED the stream key no longer exists", FaultKind::NoGroup),
+            ("BUSY Redis is busy running a script.", FaultKind::Busy),
+            ("BUSYGROUP Consumer Group name already exists", FaultKind::Other),
+            ("ERR value is not an integer or out of range", FaultKind::NotInteger),
+            (
+                "ERR Error running script (call to f_ab): @user_script:1: @user_script: 1: -WRONGTYPE Operation against",
+                FaultKind::WrongType,
+            ),
+            ("ERR Error running script (call to f_ab): @user_script:7: ERR value is not an integer or out of range", FaultKind::NotInteger),
+            ("ERR something new", FaultKind::Other),
+            ("", FaultKind::Other),
+        ] {
+            assert_eq!(Fault::from_server(text).kind, kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own() {
+        let names: std::collections::HashSet<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), FaultKind::ALL.len());
+    }
+
+    #[test]
+    fn only_wrong_keys_are_permanent() {
+        let permanent: Vec<_> = FaultKind::ALL.into_iter().filter(|kind| !Fault::new(*kind, "").is_transient()).collect();
+        assert_eq!(permanent, [FaultKind::WrongType, FaultKind::NotInteger]);
+    }
+
+    #[test]
+    fn the_missing_right_is_named() {
+        let right = |text| Fault::from_server(text).missing_right();
+        assert_eq!(right("NOPERM User app has no permissions to run the 'UNLINK' command"), Some("+unlink".to_owned()));
+        assert_eq!(
+            right("NOPERM this user has no permissions to run the 'xinfo|groups' command or its subcommand"),
+            Some("+xinfo|groups".to_owned())
+        );
+        assert_eq!(right("NOPERM this user has no permissions to access one of the keys used as arguments"), Some("keys".to_owned()));
+        assert_eq!(right("NOPERM No permissions to access a channel"), Some("channels".to_owned()));
+        assert_eq!(right("WRONGTYPE Operation"), None);
+    }
+
+    #[test]
+    fn arguments_that_the_server_repeats_are_cut_off() {
+        let fault = Fault::from_server("ERR unknown command 'UNLINK', with args beginning with: 'vkey:secret' ");
+        assert_eq!(fault, Fault::new(FaultKind::Unsupported, "ERR unknown command 'UNLINK'"));
+    }
+}

@@ -1,0 +1,204 @@
+//! Keeps one connection alive for ever.
+//!
+//! Each connection is a fred client of its own that never reconnects by itself: when it ends, all of it goes, with every command still
+//! queued in it. What fred does on its own (replaying commands, queues that outlive a connection) would hide lost reads and hang commands.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, ConnectionConfig, PerformanceConfig};
+use fred::types::{ClusterHash, CustomCommand, Value};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::fault::{Fault, FaultKind};
+
+/// The longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether a connection is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// It is, and it is the `generation`th, counted from 1.
+    Up {
+        /// Grows with each connection. Who remembers another number has had a connection lost in between, and with it perhaps an answer.
+        generation: u64,
+    },
+    /// It isn't.
+    Down {
+        /// Since when.
+        since: Instant,
+        /// What the newest attempt, or the end of the last connection, said.
+        why: Fault,
+    },
+}
+
+impl Link {
+    /// Whether it is up.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Up { .. })
+    }
+
+    fn down(why: Fault) -> Self {
+        Self::Down { since: Instant::now(), why }
+    }
+}
+
+/// What every connection is made with.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) connection: ConnectionConfig,
+    pub(crate) performance: PerformanceConfig,
+    /// Shown by CLIENT LIST.
+    pub(crate) name: String,
+}
+
+/// What the supervisor and the handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    link: watch::Sender<Link>,
+    current: RwLock<Option<(Client, u64)>>,
+    /// The newest generation that a command found dead.
+    dead: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        let link = watch::Sender::new(Link::down(Fault::new(FaultKind::Unreachable, "not connected yet")));
+        Self { link, current: RwLock::new(None), dead: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// The connection that is up, and its generation; or why there is none.
+    pub(crate) fn current(&self) -> Result<(Client, u64), Fault> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        current.ok_or_else(|| match &*self.link.borrow() {
+            Link::Down { why, .. } => Fault::new(FaultKind::Unreachable, why.to_string()),
+            Link::Up { .. } => Fault::new(FaultKind::Unreachable, "the connection has just ended"),
+        })
+    }
+
+    /// Gives a connection up that doesn't answer any more.
+    pub(crate) fn give_up(&self, generation: u64) {
+        self.dead.send_modify(|dead| *dead = generation.max(*dead));
+    }
+
+    pub(crate) fn close(&self) {
+        self.down(Fault::new(FaultKind::Unreachable, "closed"));
+    }
+
+    fn up(&self, client: Client, generation: u64) {
+        self.set_current(Some((client, generation)));
+        self.link.send_replace(Link::Up { generation });
+    }
+
+    fn down(&self, fault: Fault) {
+        self.set_current(None);
+        self.link.send_modify(|link| match link {
+            Link::Down { why, .. } => *why = fault,
+            Link::Up { .. } => *link = Link::down(fault),
+        });
+    }
+
+    fn set_current(&self, current: Option<(Client, u64)>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+    }
+}
+
+/// Connects again and again; dropped, it takes the connection with it.
+pub(crate) async fn supervise(plan: Plan, shared: Arc<Shared>) {
+    let mut pauses = pauses();
+    let mut generation = 0;
+    loop {
+        let began = Instant::now();
+        let why = match Connection::open(&plan).await {
+            Ok(connection) => {
+                generation += 1;
+                tracing::debug!(name = plan.name, generation, "connected to Redis");
+                shared.up(connection.client.clone(), generation);
+                connection.ended(shared.dead.subscribe(), generation).await
+            }
+            Err(fault) => fault,
+        };
+        tracing::debug!(name = plan.name, generation, kind = why.kind.name(), text = why.text, "no connection to Redis");
+        shared.down(why);
+        if began.elapsed() > LONGEST_PAUSE * 5 {
+            pauses = self::pauses();
+        }
+        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+    }
+}
+
+/// Doubling pauses, each with a random part, without end.
+fn pauses() -> ExponentialBackoff {
+    let bounds = ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_delay(LONGEST_PAUSE / 2);
+    bounds.with_factor(2.0).without_max_times().with_jitter().build()
+}
+
+/// One connection; dropped, it is closed, even if it is stuck in a write.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    pub(crate) async fn open(plan: &Plan) -> Result<Self, Fault> {
+        let (performance, settings) = (plan.performance.clone(), plan.connection.clone());
+        let client = Client::new(plan.config.clone(), Some(performance), Some(settings), None);
+        let up = client.clone();
+        let mut up = Box::pin(async move { up.wait_for_connect().await });
+        // It subscribes to the outcome when it is first polled, which must be before there is one.
+        let _ = futures_util::poll!(up.as_mut());
+        let task = client.connect();
+        let mut connection = Self { client, task };
+        tokio::select! {
+            result = up => result.map_err(Fault::from)?,
+            end = &mut connection.task => return Err(ended(end)),
+        }
+        connection.set_name(&plan.name).await;
+        Ok(connection)
+    }
+
+    /// For people who look at CLIENT LIST; a user without that right has to do without it.
+    async fn set_name(&self, name: &str) {
+        let name = name.replace(|c: char| !c.is_ascii_graphic(), "_");
+        let command = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);
+        let result = self.client.custom_raw::<Value>(command, vec!["SETNAME".into(), name.into()]).await;
+        tracing::trace!(?result, "CLIENT SETNAME");
+    }
+
+    /// Waits until it ends by itself. Cancel-safe.
+    pub(crate) async fn end(&mut self) -> Fault {
+        ended((&mut self.task).await)
+    }
+
+    /// Waits until it ends, by itself or because a command found it dead.
+    async fn ended(mut self, mut dead: watch::Receiver<u64>, generation: u64) -> Fault {
+        tokio::select! {
+            fault = self.end() => fault,
+            _ = dead.wait_for(|dead| *dead >= generation) => Fault::new(FaultKind::Timeout, "a command wasn't answered in time"),
+        }
+    }
+}
+
+fn ended(end: Result<Result<(), Error>, tokio::task::JoinError>) -> Fault {
+    match end {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(())) => Fault::new(FaultKind::Unreachable, "the connection was closed"),
+        Err(error) => Fault::new(FaultKind::Unreachable, error.to_string()),
+    }
+}
