@@ -1,0 +1,20 @@
+-- One beat: says that this instance lives, keeps or takes the lease, and lists who lives.
+-- KEYS: beats, lease. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms).
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
+local lease, holder = tonumber(ARGV[2]), redis.call('GET', KEYS[2])
+local held = 0
+if holder == ARGV[1] then
+  if lease > 0 then
+    redis.call('PEXPIRE', KEYS[2], lease)
+    held = 1
+  else
+    redis.call('DEL', KEYS[2])
+  end
+elseif not holder and lease > 0 then
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', lease)
+  held = 1
+end
+return {now, held, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')}

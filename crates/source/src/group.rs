@@ -1,0 +1,207 @@
+//! One stream's consumer group, as one consumer of it: everything but the blocking read.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use unstale_connect::{Client, Fault, FaultKind, GroupInfo, GroupStart, PendingEntry, PendingQuery, Script, Trim};
+use unstale_events::{Entry, EntryId, StreamKind};
+
+/// How many ids one XACK or XCLAIM names: enough to make the command's own cost vanish, few enough not to hold Redis up.
+const CHUNK: usize = 1000;
+
+/// Where a group begins that is made because there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the stream's beginning. What was acknowledged was trimmed, so little is repeated and nothing lost.
+    Beginning,
+    /// Behind the newest entry: for a stream that others own and whose past is of no interest.
+    End,
+}
+
+/// Entries taken over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// What is now this consumer's.
+    pub entries: Vec<Entry>,
+    /// Entries that were pending but whose bodies are gone; they are off the pending list.
+    pub lost: Vec<EntryId>,
+}
+
+/// How a stream and its group stand.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// Entries that the group has yet to deliver, if the server knows.
+    pub lag: Option<u64>,
+    /// Entries delivered and not acknowledged.
+    pub pending: u64,
+    /// The lowest of them.
+    pub oldest: Option<EntryId>,
+    /// Each consumer with pending entries, and how many.
+    pub owners: Vec<(String, u64)>,
+    /// All consumers of the group.
+    pub consumers: Vec<String>,
+    /// Every entry below is acknowledged by all groups; `None` if that can't be told.
+    pub floor: Option<EntryId>,
+}
+
+/// A stream's group and this process's place in it.
+#[derive(Debug, Clone)]
+pub struct Group {
+    client: Client,
+    kind: StreamKind,
+    stream: String,
+    group: String,
+    consumer: String,
+    start: Start,
+}
+
+impl Group {
+    /// The group of a stream; `client` must not be one that blocks.
+    pub fn new(client: Client, kind: StreamKind, stream: &str, group: &str, consumer: &str, start: Start) -> Self {
+        Self { client, kind, stream: stream.to_owned(), group: group.to_owned(), consumer: consumer.to_owned(), start }
+    }
+
+    /// Which stream it is.
+    pub fn kind(&self) -> StreamKind {
+        self.kind
+    }
+
+    /// The stream's key.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.group
+    }
+
+    /// This process's name in the group.
+    pub fn consumer(&self) -> &str {
+        &self.consumer
+    }
+
+    /// Makes the group, and the stream, if there is none. Returns whether it did.
+    pub async fn create(&self) -> Result<bool, Fault> {
+        let start = match self.start {
+            Start::Beginning => GroupStart::After(EntryId::ZERO),
+            Start::End => GroupStart::End,
+        };
+        self.client.xgroup_create(&self.stream, &self.group, start).await
+    }
+
+    /// Acknowledges entries. Returns what is left of them after a fault: all that were not confirmed.
+    pub async fn ack(&self, ids: Vec<EntryId>) -> Result<(), (Vec<EntryId>, Fault)> {
+        for (index, chunk) in ids.chunks(CHUNK).enumerate() {
+            match self.client.xack(&self.stream, &self.group, chunk).await {
+                Ok(_) => {}
+                // The pending list is gone, and with it what there was to acknowledge.
+                Err(fault) if fault.kind == FaultKind::NoGroup => {}
+                Err(fault) => return Err((ids[index * CHUNK..].to_vec(), fault)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Pending entries of one consumer, from an id on; by default this process's own.
+    pub async fn pending(&self, consumer: Option<&str>, from: EntryId, min_idle: Duration) -> Result<Vec<PendingEntry>, Fault> {
+        let query = PendingQuery { stream: &self.stream, group: &self.group, from, count: CHUNK, consumer, min_idle };
+        no_group_is(Vec::new(), self.client.xpending(query).await)
+    }
+
+    /// Takes over pending entries that were last delivered at least `min_idle` ago, counting the delivery.
+    pub async fn claim(&self, ids: &[EntryId], min_idle: Duration) -> Result<Claimed, Fault> {
+        let mut claimed = Claimed::default();
+        for chunk in ids.chunks(CHUNK) {
+            let claim = self.client.xclaim(&self.stream, &self.group, &self.consumer, min_idle, chunk).await;
+            let entries = no_group_is(Vec::new(), claim)?;
+            let got: HashSet<EntryId> = entries.iter().filter(|entry| entry.fields.is_some()).map(|entry| entry.id).collect();
+            for id in chunk.iter().filter(|id| !got.contains(id)) {
+                if self.is_gone(*id).await? {
+                    claimed.lost.push(*id);
+                }
+            }
+            claimed.entries.extend(entries.into_iter().filter(|entry| entry.fields.is_some()));
+        }
+        Ok(claimed)
+    }
+
+    /// Whether an entry's body is gone; if so it is taken off the pending list. An entry that could not be claimed may also have been
+    /// claimed by somebody else: then its body is there.
+    async fn is_gone(&self, id: EntryId) -> Result<bool, Fault> {
+        if !self.client.xrange(&self.stream, id, Some(id), 1).await?.is_empty() {
+            return Ok(false);
+        }
+        self.client.xack(&self.stream, &self.group, &[id]).await?;
+        Ok(true)
+    }
+
+    /// Leaves entries pending for later and says how often they count as delivered: they are not to blame for this time.
+    pub async fn release(&self, ids: &[EntryId], deliveries: u64) -> Result<(), Fault> {
+        for chunk in ids.chunks(CHUNK) {
+            let restored = self.client.xclaim_restore(&self.stream, &self.group, &self.consumer, chunk, deliveries).await;
+            no_group_is(Vec::new(), restored)?;
+        }
+        Ok(())
+    }
+
+    /// An entry's body, if it is still there.
+    pub async fn read_again(&self, id: EntryId) -> Result<Option<Entry>, Fault> {
+        Ok(self.client.xrange(&self.stream, id, Some(id), 1).await?.pop())
+    }
+
+    /// Looks how the stream and its groups stand.
+    pub async fn survey(&self) -> Result<Survey, Fault> {
+        let groups = match self.client.xinfo_groups(&self.stream).await {
+            Err(fault) if fault.kind == FaultKind::NoKey => return Ok(Survey::default()),
+            groups => groups?,
+        };
+        let Some(own) = groups.iter().find(|group| group.name == self.group) else { return Ok(Survey::default()) };
+        let summary = self.client.xpending_summary(&self.stream, &self.group).await?;
+        let consumers = self.client.xinfo_consumers(&self.stream, &self.group).await?;
+        Ok(Survey {
+            lag: own.lag,
+            pending: summary.count,
+            oldest: summary.range.map(|(low, _)| low),
+            owners: summary.consumers,
+            consumers: consumers.into_iter().map(|consumer| consumer.name).collect(),
+            floor: self.floor(&groups).await?,
+        })
+    }
+
+    /// The lowest entry that some group still needs.
+    async fn floor(&self, groups: &[GroupInfo]) -> Result<Option<EntryId>, Fault> {
+        let mut floor: Option<EntryId> = None;
+        for group in groups {
+            let oldest = match group.pending {
+                0 => None,
+                _ => self.client.xpending_summary(&self.stream, &group.name).await?.range.map(|(low, _)| low),
+            };
+            let needs = oldest.unwrap_or(group.last_delivered.next()).min(group.last_delivered.next());
+            floor = Some(floor.map_or(needs, |floor| floor.min(needs)));
+        }
+        Ok(floor)
+    }
+
+    /// Removes the entries below an id. Returns how many.
+    pub async fn trim(&self, floor: EntryId) -> Result<u64, Fault> {
+        self.client.xtrim_minid(&self.stream, floor, Trim::Exact).await
+    }
+
+    /// Removes a consumer if it has nothing pending and no beat newer than `alive_since`, in milliseconds of Redis' clock. Looks and
+    /// removes in one script, for a consumer that is removed loses what it has pending.
+    pub async fn remove_consumer(&self, consumer: &str, beats: &str, alive_since: u64) -> Result<bool, Fault> {
+        let script = Script::new(include_str!("remove_consumer.lua"));
+        let keys = [self.stream.clone(), beats.to_owned()].map(Into::into).to_vec();
+        let args = [self.group.clone(), consumer.to_owned(), alive_since.to_string()].map(Into::into).to_vec();
+        Ok(self.client.eval(&script, keys, args).await?.int()? == 1)
+    }
+}
+
+/// Without a group nothing is pending.
+fn no_group_is<T>(nothing: T, answer: Result<T, Fault>) -> Result<T, Fault> {
+    match answer {
+        Err(fault) if fault.kind == FaultKind::NoGroup => Ok(nothing),
+        answer => answer,
+    }
+}

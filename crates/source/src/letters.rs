@@ -1,0 +1,98 @@
+//! Dead letters: what can't be handled, kept with its reason.
+
+use bytes::Bytes;
+use unstale_connect::{Client, Fault};
+use unstale_events::{EntryId, Fields, Reason};
+
+/// How much of each field is kept of an entry that is too large.
+const KEPT: usize = 4096;
+
+/// Where dead letters go and how many are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LettersConfig {
+    /// The stream's key.
+    pub stream: String,
+    /// `dead_letters.retain`: how many entries.
+    pub retain: u64,
+    /// `dead_letters.retain_bytes`: how many bytes of Redis' memory.
+    pub retain_bytes: u64,
+    /// `limits.entry`: of a larger entry only the beginning of each field is kept, in bytes.
+    pub entry: usize,
+    /// The name of this instance.
+    pub origin: String,
+}
+
+/// One entry to be buried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The stream that it came from.
+    pub stream: String,
+    /// The entry.
+    pub id: EntryId,
+    /// Its fields as they were read.
+    pub fields: Fields,
+    /// Why: at least one reason.
+    pub reasons: Vec<Reason>,
+    /// How often it was delivered.
+    pub deliveries: u64,
+}
+
+/// Writes dead letters.
+#[derive(Debug, Clone)]
+pub struct Letters {
+    client: Client,
+    config: LettersConfig,
+}
+
+impl Letters {
+    /// A writer to the dead letters of this configuration.
+    pub fn new(client: Client, config: LettersConfig) -> Self {
+        Self { client, config }
+    }
+
+    /// Adds a letter. Only after that may the entry be acknowledged.
+    pub async fn bury(&self, letter: &Letter) -> Result<EntryId, Fault> {
+        let now = self.client.time().await?;
+        let fields = self.fields(letter, now.as_millis());
+        let id = self.client.xadd_capped(&self.config.stream, self.config.retain, &fields).await?;
+        self.shrink().await?;
+        Ok(id)
+    }
+
+    fn fields(&self, letter: &Letter, at_ms: u128) -> Fields {
+        let size: usize = letter.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let truncated = size > self.config.entry;
+        let mut fields = letter.fields.clone();
+        if truncated {
+            fields.iter_mut().for_each(|(name, value)| {
+                name.truncate(KEPT);
+                value.truncate(KEPT);
+            });
+        }
+        let reasons: Vec<String> = letter.reasons.iter().map(ToString::to_string).collect();
+        let mut add = |name: &'static str, value: String| fields.push((Bytes::from_static(name.as_bytes()), value.into()));
+        add("dead_reason", reasons.join("; "));
+        add("dead_entry", letter.id.to_string());
+        add("dead_stream", letter.stream.clone());
+        add("dead_deliveries", letter.deliveries.to_string());
+        add("dead_at", at_ms.to_string());
+        add("dead_by", self.config.origin.clone());
+        if truncated {
+            add("dead_truncated", "1".to_owned());
+        }
+        fields
+    }
+
+    /// Holds the stream to its bytes: what Redis says it takes, divided among its entries.
+    async fn shrink(&self) -> Result<(), Fault> {
+        let words = ["MEMORY", "USAGE", self.config.stream.as_str()];
+        let bytes = self.client.raw(words.map(|word| Bytes::copy_from_slice(word.as_bytes())).to_vec()).await?.count()?;
+        if bytes <= self.config.retain_bytes {
+            return Ok(());
+        }
+        let length = self.client.xlen(&self.config.stream).await?;
+        let fits = u128::from(length) * u128::from(self.config.retain_bytes) / u128::from(bytes);
+        let words = ["XTRIM".to_owned(), self.config.stream.clone(), "MAXLEN".to_owned(), "=".to_owned(), fits.max(1).to_string()];
+        self.client.raw(words.map(Bytes::from).to_vec()).await.map(drop)
+    }
+}

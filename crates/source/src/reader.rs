@@ -1,0 +1,88 @@
+//! The blocking read of new entries. The read under way lives in here, so that asking for it and turning to something else loses nothing.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use unstale_connect::{Client, Fault, FaultKind, ReadFrom, ReadGroup};
+use unstale_events::Entry;
+
+use crate::group::Group;
+
+type Reading = BoxFuture<'static, Result<Vec<Entry>, Fault>>;
+
+/// Reads what the group has not delivered yet.
+pub struct Reader {
+    client: Client,
+    group: Group,
+    block: Duration,
+    reading: Option<Reading>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("group", &self.group).field("reading", &self.is_reading()).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// A reader of a group's new entries; `client` is its own and made for blocking at least `block`.
+    pub fn new(client: Client, group: Group, block: Duration) -> Self {
+        Self { client, group, block, reading: None }
+    }
+
+    /// The group that it reads for.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Whether a read is under way. As long as it is, [`Reader::next`] must be awaited sooner or later, or what it brings is stuck.
+    pub fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Sends the next read, for at most `count` entries, unless one is under way.
+    pub fn begin(&mut self, count: usize) {
+        if self.reading.is_none() {
+            self.reading = Some(read(self.client.clone(), self.group.clone(), count, self.block).boxed());
+        }
+    }
+
+    /// What the read under way brings; empty if nothing came within the time that a read blocks. Pends for ever if none is under way.
+    /// Cancel-safe: the read goes on.
+    ///
+    /// # Errors
+    /// After any fault entries may be pending that were never seen here: look at one's own pending entries before the next read.
+    pub async fn next(&mut self) -> Result<Vec<Entry>, Fault> {
+        let Some(reading) = &mut self.reading else { return std::future::pending().await };
+        let result = reading.await;
+        self.reading = None;
+        result
+    }
+
+    /// Ends the read under way as if its time had passed; what it brings is still to be awaited.
+    pub async fn unblock(&self) -> Result<(), Fault> {
+        self.client.unblock().await
+    }
+}
+
+async fn read(client: Client, group: Group, count: usize, block: Duration) -> Result<Vec<Entry>, Fault> {
+    let read = ReadGroup {
+        stream: group.stream(),
+        group: group.name(),
+        consumer: group.consumer(),
+        from: ReadFrom::New,
+        count,
+        block: Some(block),
+    };
+    match client.xreadgroup(read).await {
+        // The group is gone, or was never there. Made anew, it is read by the next call.
+        Err(fault) if fault.kind == FaultKind::NoGroup => {
+            if group.create().await? {
+                tracing::info!(stream = group.stream(), group = group.name(), "made the consumer group");
+            }
+            Ok(Vec::new())
+        }
+        answer => answer,
+    }
+}
