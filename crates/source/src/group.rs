@@ -50,7 +50,7 @@ pub struct Group {
     client: Client,
     kind: StreamKind,
     stream: String,
-    group: String,
+    name: String,
     consumer: String,
     start: Start,
 }
@@ -58,7 +58,7 @@ pub struct Group {
 impl Group {
     /// The group of a stream; `client` must not be one that blocks.
     pub fn new(client: Client, kind: StreamKind, stream: &str, group: &str, consumer: &str, start: Start) -> Self {
-        Self { client, kind, stream: stream.to_owned(), group: group.to_owned(), consumer: consumer.to_owned(), start }
+        Self { client, kind, stream: stream.to_owned(), name: group.to_owned(), consumer: consumer.to_owned(), start }
     }
 
     /// Which stream it is.
@@ -73,7 +73,7 @@ impl Group {
 
     /// The group's name.
     pub fn name(&self) -> &str {
-        &self.group
+        &self.name
     }
 
     /// This process's name in the group.
@@ -87,13 +87,13 @@ impl Group {
             Start::Beginning => GroupStart::After(EntryId::ZERO),
             Start::End => GroupStart::End,
         };
-        self.client.xgroup_create(&self.stream, &self.group, start).await
+        self.client.xgroup_create(&self.stream, &self.name, start).await
     }
 
     /// Acknowledges entries. Returns what is left of them after a fault: all that were not confirmed.
     pub async fn ack(&self, ids: Vec<EntryId>) -> Result<(), (Vec<EntryId>, Fault)> {
         for (index, chunk) in ids.chunks(CHUNK).enumerate() {
-            match self.client.xack(&self.stream, &self.group, chunk).await {
+            match self.client.xack(&self.stream, &self.name, chunk).await {
                 Ok(_) => {}
                 // The pending list is gone, and with it what there was to acknowledge.
                 Err(fault) if fault.kind == FaultKind::NoGroup => {}
@@ -105,7 +105,7 @@ impl Group {
 
     /// Pending entries of one consumer, from an id on; by default this process's own.
     pub async fn pending(&self, consumer: Option<&str>, from: EntryId, min_idle: Duration) -> Result<Vec<PendingEntry>, Fault> {
-        let query = PendingQuery { stream: &self.stream, group: &self.group, from, count: CHUNK, consumer, min_idle };
+        let query = PendingQuery { stream: &self.stream, group: &self.name, from, count: CHUNK, consumer, min_idle };
         no_group_is(Vec::new(), self.client.xpending(query).await)
     }
 
@@ -113,7 +113,7 @@ impl Group {
     pub async fn claim(&self, ids: &[EntryId], min_idle: Duration) -> Result<Claimed, Fault> {
         let mut claimed = Claimed::default();
         for chunk in ids.chunks(CHUNK) {
-            let claim = self.client.xclaim(&self.stream, &self.group, &self.consumer, min_idle, chunk).await;
+            let claim = self.client.xclaim(&self.stream, &self.name, &self.consumer, min_idle, chunk).await;
             let entries = no_group_is(Vec::new(), claim)?;
             let got: HashSet<EntryId> = entries.iter().filter(|entry| entry.fields.is_some()).map(|entry| entry.id).collect();
             for id in chunk.iter().filter(|id| !got.contains(id)) {
@@ -132,14 +132,14 @@ impl Group {
         if !self.client.xrange(&self.stream, id, Some(id), 1).await?.is_empty() {
             return Ok(false);
         }
-        self.client.xack(&self.stream, &self.group, &[id]).await?;
+        self.client.xack(&self.stream, &self.name, &[id]).await?;
         Ok(true)
     }
 
     /// Leaves entries pending for later and says how often they count as delivered: they are not to blame for this time.
     pub async fn release(&self, ids: &[EntryId], deliveries: u64) -> Result<(), Fault> {
         for chunk in ids.chunks(CHUNK) {
-            let restored = self.client.xclaim_restore(&self.stream, &self.group, &self.consumer, chunk, deliveries).await;
+            let restored = self.client.xclaim_restore(&self.stream, &self.name, &self.consumer, chunk, deliveries).await;
             no_group_is(Vec::new(), restored)?;
         }
         Ok(())
@@ -156,9 +156,9 @@ impl Group {
             Err(fault) if fault.kind == FaultKind::NoKey => return Ok(Survey::default()),
             groups => groups?,
         };
-        let Some(own) = groups.iter().find(|group| group.name == self.group) else { return Ok(Survey::default()) };
-        let summary = self.client.xpending_summary(&self.stream, &self.group).await?;
-        let consumers = self.client.xinfo_consumers(&self.stream, &self.group).await?;
+        let Some(own) = groups.iter().find(|group| group.name == self.name) else { return Ok(Survey::default()) };
+        let summary = self.client.xpending_summary(&self.stream, &self.name).await?;
+        let consumers = self.client.xinfo_consumers(&self.stream, &self.name).await?;
         Ok(Survey {
             lag: own.lag,
             pending: summary.count,
@@ -193,7 +193,7 @@ impl Group {
     pub async fn remove_consumer(&self, consumer: &str, beats: &str, alive_since: u64) -> Result<bool, Fault> {
         let script = Script::new(include_str!("remove_consumer.lua"));
         let keys = [self.stream.clone(), beats.to_owned()].map(Into::into).to_vec();
-        let args = [self.group.clone(), consumer.to_owned(), alive_since.to_string()].map(Into::into).to_vec();
+        let args = [self.name.clone(), consumer.to_owned(), alive_since.to_string()].map(Into::into).to_vec();
         Ok(self.client.eval(&script, keys, args).await?.int()? == 1)
     }
 }

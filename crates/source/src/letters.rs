@@ -64,10 +64,10 @@ impl Letters {
         let truncated = size > self.config.entry;
         let mut fields = letter.fields.clone();
         if truncated {
-            fields.iter_mut().for_each(|(name, value)| {
+            for (name, value) in &mut fields {
                 name.truncate(KEPT);
                 value.truncate(KEPT);
-            });
+            }
         }
         let reasons: Vec<String> = letter.reasons.iter().map(ToString::to_string).collect();
         let mut add = |name: &'static str, value: String| fields.push((Bytes::from_static(name.as_bytes()), value.into()));
