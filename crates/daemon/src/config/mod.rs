@@ -1,0 +1,223 @@
+//! The configuration: gathered from flags, environment and file, checked as a whole, and either right or refused with all its mistakes at once.
+//!
+//! Reads files and nothing else: no connection is made, and nothing is bound, before a configuration is valid.
+
+mod checks;
+mod file;
+pub mod human;
+mod known;
+mod layers;
+pub mod schema;
+mod secret;
+mod settings;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use figment::error::{Actual, Kind};
+use figment::{Figment, providers::Serialized};
+use unstale_router::{Input, Override, Problem, Problems, Router, Source};
+
+pub use layers::Origin;
+pub use settings::{
+    Batching, Bus, Config, DeadLetters, Drain, Health, Http, Instance, Limits, Log, LogFormat, Notices, OnLoss, Reclaim, Redis, Retry,
+    Start, Unrouted, Windows,
+};
+pub use show::Shown;
+
+use checks::Checks;
+use file::File;
+use known::Keys;
+use layers::{Layers, Setting, bad_value};
+
+/// The file that is read if none is named, if it is there.
+pub const DEFAULT_FILE: &str = "unstale.toml";
+
+/// Where a configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `--config`; without it [`DEFAULT_FILE`] in the working directory, if there.
+    pub file: Option<PathBuf>,
+    /// `--preset`, added to those that are named elsewhere.
+    pub presets: Vec<String>,
+    /// `--set KEY=VALUE`.
+    pub set: Vec<String>,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The environment of this process. What isn't UTF-8 can only be an unrelated variable or a bad value, and is shown as such.
+    pub fn environment() -> Vec<(String, String)> {
+        std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())).collect()
+    }
+}
+
+/// A configuration that is right.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The routes.
+    pub router: Router,
+    /// What is odd, but no reason not to start; each a sentence for the log.
+    pub warnings: Vec<String>,
+    settings: Vec<Setting>,
+    overrides: Vec<Override>,
+    presets: Vec<(String, String)>,
+    file: Option<File>,
+}
+
+/// Reads and checks everything.
+///
+/// # Errors
+/// All mistakes, of the settings and of the routes.
+pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    let keys = Keys::new();
+    let mut layers = Layers::default();
+    let text = read_file(sources.file.as_deref(), &mut layers);
+    let file = text.map(|source| File::read(&source.name, &source.text, &keys, &mut layers));
+    layers.add_environment(&keys, &sources.environment);
+    layers.add_flags(&keys, &sources.set);
+    let mut problems = Problems::new();
+    if let Some(file) = &file {
+        problems.add_source(&file.name, &file.text);
+    }
+    let Layers { mut settings, overrides, problems: found, warnings } = layers;
+    let unread = file.as_ref().map_or(sources.file.is_some(), |file| !file.intact);
+    found.into_iter().for_each(|problem| problems.push(problem));
+    settings.retain(|setting| check_type(setting).map(|problem| problems.push(problem)).is_none());
+    let config = extract(&settings).map_err(single)?;
+    Checks::of_settings(&config, &settings).into_iter().for_each(|problem| problems.push(problem));
+    if unread {
+        return Err(problems);
+    }
+    let presets = sources.presets.iter().map(|name| (name.clone(), "flag `--preset`".to_owned())).collect::<Vec<_>>();
+    match compile(&config, file.as_ref(), &presets, &overrides) {
+        Err(of_routes) => problems.append(of_routes),
+        Ok(router) => {
+            let place = |path: &str| file.as_ref().and_then(|file| file.place(path));
+            Checks::of_caches(&config, &settings, &router, place).into_iter().for_each(|problem| problems.push(problem));
+            if problems.is_empty() {
+                return Ok(Loaded { config, router, warnings, settings, overrides, presets, file });
+            }
+        }
+    }
+    Err(problems)
+}
+
+impl Loaded {
+    /// Refuses a configuration that routes nothing.
+    ///
+    /// # Errors
+    /// That there are no routes, and how to get some.
+    pub fn require_routes(&self) -> Result<(), Problems> {
+        if self.router.rules() > 0 {
+            return Ok(());
+        }
+        let source = self.file.as_ref().map_or("configuration", |file| &file.name).to_owned();
+        let presets = unstale_router::presets_available().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let help =
+            format!("name a preset ({presets}) as in `--preset llm-gateway` or `presets = [\"llm-gateway\"]`, or write a `[[route]]`");
+        let message = "there are no routes, so no event would delete anything".to_owned();
+        Err(single(Problem { source, span: None, message, help: Some(help) }))
+    }
+}
+
+/// Every key in Redis that belongs to the sidecar itself; the first is the ordinary stream.
+pub fn own_keys(namespace: &str, stream: Option<&str>) -> Vec<String> {
+    let ordinary = stream.map_or_else(|| format!("{namespace}:events"), str::to_owned);
+    let others = ["events:critical", "events:dead", "notices", "reader", "instances", "positions"];
+    std::iter::once(ordinary).chain(others.map(|name| format!("{namespace}:{name}"))).collect()
+}
+
+fn compile(config: &Config, file: Option<&File>, presets: &[(String, String)], overrides: &[Override]) -> Result<Router, Problems> {
+    let input = Input {
+        file: file.map(|file| Source { name: file.name.clone(), text: file.text.clone() }),
+        presets: presets.to_vec(),
+        overrides: overrides.to_vec(),
+        namespace: config.namespace.clone(),
+        streams: own_keys(&config.namespace, config.bus.stream.as_deref()),
+    };
+    unstale_router::compile(&input)
+}
+
+fn single(problem: Problem) -> Problems {
+    let mut problems = Problems::new();
+    problems.push(problem);
+    problems
+}
+
+/// The file's text; a missing one is a mistake only if somebody named it.
+fn read_file(path: Option<&Path>, layers: &mut Layers) -> Option<Source> {
+    let name = path.unwrap_or(Path::new(DEFAULT_FILE));
+    match std::fs::read_to_string(name) {
+        Ok(text) => Some(Source { name: name.display().to_string(), text }),
+        Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let help =
+                Some("name the file with `--config`; without that, `unstale.toml` in the working directory is read, if there".to_owned());
+            layers.problems.push(Problem {
+                source: name.display().to_string(),
+                span: None,
+                message: format!("can't be read: {error}"),
+                help,
+            });
+            None
+        }
+    }
+}
+
+fn figment(settings: &[Setting]) -> Figment {
+    settings.iter().fold(Figment::from(Serialized::defaults(Config::default())), |figment, setting| figment.merge(setting.clone()))
+}
+
+/// Every setting passed [`check_type`] by itself, so an error here is a flaw of this program.
+fn extract(settings: &[Setting]) -> Result<Config, Problem> {
+    figment(settings).extract().map_err(|error| Problem {
+        source: "configuration".to_owned(),
+        span: None,
+        message: error.to_string(),
+        help: None,
+    })
+}
+
+/// Tries one value on top of the defaults, so that what is wrong can only be this value.
+fn check_type(setting: &Setting) -> Option<Problem> {
+    let error = figment(std::slice::from_ref(setting)).extract::<Config>().err()?;
+    let (expected, found) = match error.kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => (in_plain_words(&expected), describe(&found)),
+        Kind::UnknownVariant(found, known) => {
+            (format!("one of {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")), format!("{found:?}"))
+        }
+        _ => (
+            "an address with its port, such as `127.0.0.1:7863`".to_owned(),
+            setting.value.as_str().map_or_else(String::new, |text| format!("{text:?}")),
+        ),
+    };
+    Some(bad_value(&setting.origin, &setting.path, &found, &expected))
+}
+
+fn in_plain_words(expected: &str) -> String {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "f64" => "a number, such as `0.05`".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a string" | "path string" | "a string or bytes" => "a text".to_owned(),
+        "a sequence" => "a list of texts".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn describe(found: &Actual) -> String {
+    match found {
+        Actual::Str(text) => format!("{text:?}"),
+        Actual::Bool(value) => format!("`{value}`"),
+        Actual::Unsigned(value) => format!("`{value}`"),
+        Actual::Signed(value) => format!("`{value}`"),
+        Actual::Float(value) => format!("`{value}`"),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}

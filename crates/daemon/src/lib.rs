@@ -1,0 +1,6 @@
+//! The program `unstale`: configuration, log, command line, HTTP. What it does with events is in the crates below.
+//!
+//! A library only so that the parts can be tested and documented; other programs use the binary.
+
+pub mod config;
+pub mod telemetry;
