@@ -178,3 +178,75 @@ impl Seat {
         self.published.send_modify(|shown| shown.health = Arc::new(health));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Labels;
+    use unstale_events::StreamKind;
+
+    #[tokio::test]
+    async fn what_the_loop_publishes_is_what_others_see() {
+        let mut stats = Stats::new(Labels::default());
+        let (seat, handle) = seat(stats.clone());
+        assert_eq!(handle.health().reasons[0].code, "starting");
+        stats.read(StreamKind::Critical, 2);
+        assert_eq!(handle.stats().stream(StreamKind::Critical).read, 0);
+        seat.publish(&stats);
+        seat.publish_health(Health { status: Status::Ok, reasons: vec![], ready: true });
+        assert_eq!(handle.stats().stream(StreamKind::Critical).read, 2);
+        assert_eq!(handle.health().status, Status::Ok);
+        assert!(handle.is_alive());
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_is_gone_is_neither_alive_nor_healthy() {
+        let (seat, handle) = seat(Stats::new(Labels::default()));
+        drop(seat);
+        assert!(!handle.is_alive());
+        assert_eq!(handle.health().reasons.last().unwrap().code, "loop_stuck");
+        assert_eq!(handle.deliver(Invalidation::default()).await, Err(DeliverError::Draining));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_or_refused_but_never_forgotten() {
+        let (mut seat, handle) = seat(Stats::new(Labels::default()));
+        let asked = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.deliver(Invalidation::default()).await }
+        });
+        let Request::Deliver(deliver) = seat.request().await;
+        deliver.reply.send(Ok(DeliverReport { keys_deleted: 3 })).unwrap();
+        assert_eq!(asked.await.unwrap(), Ok(DeliverReport { keys_deleted: 3 }));
+
+        let dropped = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.deliver(Invalidation::default()).await }
+        });
+        drop(seat.request().await);
+        assert_eq!(dropped.await.unwrap(), Err(DeliverError::Draining));
+        seat.close();
+        assert!(seat.waiting_request().is_none());
+        assert_eq!(handle.deliver(Invalidation::default()).await, Err(DeliverError::Draining));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let (_seat, handle) = seat(Stats::new(Labels::default()));
+        let waiting: Vec<_> = (0..REQUESTS).map(|_| Box::pin(handle.deliver(Invalidation::default()))).collect();
+        let mut all = futures_util::future::join_all(waiting);
+        assert!(futures_util::poll!(&mut all).is_pending());
+        assert_eq!(handle.deliver(Invalidation::default()).await, Err(DeliverError::Busy));
+    }
+
+    #[tokio::test]
+    async fn the_loop_hears_of_the_drain() {
+        let (mut seat, handle) = seat(Stats::new(Labels::default()));
+        {
+            let mut drained = Box::pin(seat.drained());
+            assert!(futures_util::poll!(&mut drained).is_pending());
+        }
+        handle.drain();
+        seat.drained().await;
+    }
+}

@@ -55,7 +55,7 @@ pub struct Signs<'a> {
     /// The connections that are down.
     pub down: &'a [Down<'a>],
     /// Rights that the Redis user lacks, as `check --acl` writes them.
-    pub missing_rights: &'a [&'a str],
+    pub missing_rights: &'a [String],
     /// Lag and pending of both streams, in entries.
     pub depth: u64,
     /// The last answer to a PING, if there was one.
@@ -220,4 +220,96 @@ impl ErrorRate {
 
 fn is_past(slice: &Slice, now: Instant) -> bool {
     now.saturating_duration_since(slice.begun) >= ERROR_WINDOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Signs<'static> {
+        Signs { connected_once: true, ..Signs::default() }
+    }
+
+    fn codes(signs: &Signs<'_>) -> (Status, Vec<&'static str>) {
+        let health = Health::judge(signs, &Thresholds::default());
+        (health.status, health.reasons.iter().map(|reason| reason.code).collect())
+    }
+
+    #[test]
+    fn at_every_threshold_all_is_well() {
+        let limits = Thresholds::default();
+        let signs = Signs {
+            depth: limits.depth,
+            ping: Some(limits.ping),
+            error_rate: limits.error_rate,
+            lag: limits.lag,
+            oldest_pending: limits.oldest_pending,
+            ..well()
+        };
+        let health = Health::judge(&signs, &limits);
+        assert_eq!(health, Health { status: Status::Ok, reasons: vec![], ready: true });
+    }
+
+    #[test]
+    fn above_each_threshold_it_degrades_and_says_by_how_much() {
+        assert_eq!(codes(&Signs { depth: 10_001, ..well() }), (Status::Degraded, vec!["depth"]));
+        assert_eq!(codes(&Signs { ping: Some(Duration::from_millis(101)), ..well() }), (Status::Degraded, vec!["ping"]));
+        assert_eq!(codes(&Signs { error_rate: 0.051, ..well() }), (Status::Degraded, vec!["errors"]));
+        assert_eq!(codes(&Signs { lag: 10_001, ..well() }), (Status::Degraded, vec!["lag"]));
+        assert_eq!(codes(&Signs { oldest_pending: Duration::from_millis(60_001), ..well() }), (Status::Degraded, vec!["oldest_pending"]));
+        let health = Health::judge(&Signs { depth: 10_001, ..well() }, &Thresholds::default());
+        assert_eq!(health.reasons[0].detail, "10001 entries unread or unacknowledged, above 10000");
+    }
+
+    #[test]
+    fn a_lost_connection_and_a_missing_right_are_unhealthy_but_ready() {
+        let down = [Down { role: "reading", since: Duration::from_millis(1500), why: "unreachable: connection refused" }];
+        let rights = ["+unlink".to_owned()];
+        let signs = Signs { down: &down, missing_rights: &rights, depth: 20_000, ..well() };
+        let health = Health::judge(&signs, &Thresholds::default());
+        assert_eq!((health.status, health.ready), (Status::Unhealthy, true));
+        assert_eq!(codes(&signs).1, ["redis_down", "missing_right", "depth"]);
+        assert_eq!(health.reasons[0].detail, "the connection for reading has been down for 1.5 s: unreachable: connection refused");
+        assert!(health.reasons[1].detail.contains("+unlink"));
+    }
+
+    #[test]
+    fn it_is_ready_from_the_first_connect_until_drain() {
+        let ready =
+            |connected_once, draining| Health::judge(&Signs { connected_once, draining, ..Signs::default() }, &Thresholds::default()).ready;
+        assert_eq!([ready(false, false), ready(true, false), ready(true, true)], [false, true, false]);
+        assert!(!Health::starting().ready);
+        assert_eq!(Health::starting().status, Status::Unhealthy);
+    }
+
+    #[test]
+    fn the_body_is_the_contracts() {
+        let down = [Down { role: "reading", since: Duration::ZERO, why: "gone" }];
+        let health = Health::judge(&Signs { down: &down, ..well() }, &Thresholds::default());
+        let body = serde_json::to_value(&health).unwrap();
+        let detail = "the connection for reading has been down for 0.0 s: gone";
+        assert_eq!(body, serde_json::json!({"status": "unhealthy", "reasons": [{"code": "redis_down", "detail": detail}]}));
+    }
+
+    #[test]
+    fn errors_are_forgotten_after_five_minutes() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut rate = ErrorRate::default();
+        rate.record(1, 1, at(0));
+        rate.record(3, 0, at(5));
+        assert!((rate.share(at(5)) - 0.25).abs() < 1e-9);
+        rate.record(4, 0, at(200));
+        assert!((rate.share(at(299)) - 0.125).abs() < 1e-9);
+        assert!(rate.share(at(300)).abs() < 1e-9, "the slice of the error is past");
+        assert!(rate.share(at(600)).abs() < 1e-9, "nothing is left");
+    }
+
+    #[test]
+    fn its_memory_is_bounded() {
+        let start = Instant::now();
+        let mut rate = ErrorRate::default();
+        (0..10_000).for_each(|second| rate.record(1, 0, start + Duration::from_secs(second)));
+        assert!(rate.slices.len() <= 31, "{} slices", rate.slices.len());
+    }
 }

@@ -277,3 +277,172 @@ impl fmt::Display for Escaped<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    use unstale_events::{CacheId, EntryId};
+
+    use super::*;
+    use crate::stats::{Delivered, Labels, Settled};
+
+    fn stats() -> Stats {
+        Stats::new(Labels {
+            caches: vec!["product".into(), "price".into()],
+            types: vec!["ProductUpdated".into()],
+            stages: vec!["read", "delete"],
+            kinds: vec!["timeout", "denied"],
+            roles: vec!["reading", "deleting"],
+            causes: vec!["loss"],
+            version: "1.2.3".into(),
+            routes: "ab\"c".into(),
+        })
+    }
+
+    /// A page, read as Prometheus reads it: samples by series; every rule of the text format that a writer can break is checked.
+    fn parse(page: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
+        let (mut types, mut samples, mut current) = (BTreeMap::new(), BTreeMap::new(), String::new());
+        let mut lines = page.lines();
+        while let Some(line) = lines.next() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, text) = help.split_once(' ').expect("a help text");
+                assert!(!text.is_empty());
+                let (of, kind) = lines.next().and_then(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).expect("TYPE after HELP");
+                assert_eq!(of, name);
+                assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} comes twice");
+                current = name.to_owned();
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').expect("a sample");
+            let name = series.split('{').next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).filter(|base| *base == current);
+            assert_eq!(base.unwrap_or(name), current, "a sample outside its metric");
+            assert!(samples.insert(series.to_owned(), value.parse().expect("a number")).is_none(), "{series} comes twice");
+        }
+        assert!(page.ends_with('\n'));
+        (types, samples)
+    }
+
+    #[test]
+    fn every_series_of_the_contract_is_there_from_the_start() {
+        let (types, samples) = parse(&page(&stats()));
+        for (series, value) in [
+            (r#"unstale_events_read_total{stream="critical"}"#, 0.0),
+            (r#"unstale_events_total{type="ProductUpdated",outcome="routed"}"#, 0.0),
+            (r#"unstale_events_total{type="other",outcome="unrouted"}"#, 0.0),
+            (r#"unstale_events_total{type="other",outcome="dead_lettered"}"#, 0.0),
+            (r#"unstale_targets_queued_total{cache="product"}"#, 0.0),
+            (r#"unstale_targets_coalesced_total{cache="price"}"#, 0.0),
+            (r#"unstale_targets_processed_total{cache="price"}"#, 0.0),
+            (r#"unstale_targets_failed_total{cache="price"}"#, 0.0),
+            (r#"unstale_targets_pending{cache="price"}"#, 0.0),
+            (r#"unstale_keys_deleted_total{cache="price"}"#, 0.0),
+            (r#"unstale_errors_total{stage="read",kind="denied"}"#, 0.0),
+            (r#"unstale_errors_total{stage="delete",kind="timeout"}"#, 0.0),
+            ("unstale_batch_targets_count", 0.0),
+            (r#"unstale_batch_duration_seconds_count{priority="critical"}"#, 0.0),
+            (r#"unstale_event_age_seconds_sum{priority="low"}"#, 0.0),
+            (r#"unstale_event_age_seconds_bucket{priority="low",le="+Inf"}"#, 0.0),
+            (r#"unstale_queue_depth{priority="normal"}"#, 0.0),
+            (r#"unstale_stream_lag{stream="ordinary"}"#, 0.0),
+            (r#"unstale_stream_pending{stream="ordinary"}"#, 0.0),
+            (r#"unstale_stream_oldest_pending_seconds{stream="ordinary"}"#, 0.0),
+            ("unstale_reader", 0.0),
+            (r#"unstale_redis_up{role="reading"}"#, 0.0),
+            ("unstale_redis_round_trips_total", 0.0),
+            ("unstale_notices_published_total", 0.0),
+            ("unstale_notices_relayed_total", 0.0),
+            ("unstale_notice_gaps_total", 0.0),
+            (r#"unstale_flushes_total{cause="loss"}"#, 0.0),
+            ("unstale_subscribers", 0.0),
+            (r#"unstale_build_info{version="1.2.3",routes="ab\"c"}"#, 1.0),
+        ] {
+            assert_eq!(samples.get(series), Some(&value), "{series}");
+        }
+        let ours = types.keys().filter(|name| name.starts_with("unstale_")).count();
+        assert_eq!(ours, 25, "a metric more or less is a change of the contract");
+        assert!(samples["process_resident_memory_bytes"] > 0.0);
+    }
+
+    #[test]
+    fn names_and_kinds_follow_the_conventions() {
+        for metric in all() {
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn ages_have_the_buckets_of_the_contract() {
+        let (_, samples) = parse(&page(&stats()));
+        for bound in ["0.001", "0.002", "0.005", "0.01", "0.025", "0.05", "0.1", "0.3", "1", "2", "5", "30", "+Inf"] {
+            let series = format!(r#"unstale_event_age_seconds_bucket{{priority="critical",le="{bound}"}}"#);
+            assert!(samples.contains_key(&series), "{series}");
+        }
+        let buckets = samples.keys().filter(|series| series.starts_with(r#"unstale_event_age_seconds_bucket{priority="critical""#));
+        assert_eq!(buckets.count(), 13);
+    }
+
+    #[test]
+    fn what_was_done_is_on_the_page() {
+        let mut stats = stats();
+        let price = CacheId(1);
+        stats.read(StreamKind::Critical, 3);
+        stats.event(Some(0), Outcome::Routed);
+        stats.queued(price, Priority::Critical, 9);
+        stats.queue(Priority::Low, 4);
+        stats.seen(StreamKind::Ordinary, Some(5), 6, Duration::from_millis(1500));
+        stats.reader(true);
+        stats.link("deleting", true);
+        stats.flushed("loss");
+        stats.set_subscribers(2);
+        stats.round_trips_add(2);
+        stats.notices_mut().gaps += 1;
+        let delivered = Delivered {
+            priority: Priority::Critical,
+            caches: &[Settled { cache: price, processed: 4, coalesced: 2, failed: 1, keys_deleted: 3 }],
+            took: Duration::from_millis(20),
+            attempts: 2,
+            errors: &[("delete", "timeout")],
+            confirmed_ms: Some(1_040),
+            round_trips: 2,
+            notices: 1,
+        };
+        stats.delivered(&delivered, [EntryId { ms: 1_000, seq: 0 }], Instant::now());
+        let (_, samples) = parse(&page(&stats));
+        for (series, value) in [
+            (r#"unstale_events_read_total{stream="critical"}"#, 3.0),
+            (r#"unstale_events_total{type="ProductUpdated",outcome="routed"}"#, 1.0),
+            (r#"unstale_targets_queued_total{cache="price"}"#, 9.0),
+            (r#"unstale_targets_processed_total{cache="price"}"#, 4.0),
+            (r#"unstale_targets_coalesced_total{cache="price"}"#, 2.0),
+            (r#"unstale_targets_failed_total{cache="price"}"#, 1.0),
+            (r#"unstale_targets_pending{cache="price"}"#, 2.0),
+            (r#"unstale_targets_queued_total{cache="product"}"#, 0.0),
+            (r#"unstale_keys_deleted_total{cache="price"}"#, 3.0),
+            (r#"unstale_errors_total{stage="delete",kind="timeout"}"#, 1.0),
+            (r#"unstale_batch_targets_bucket{le="5"}"#, 1.0),
+            (r#"unstale_batch_targets_bucket{le="2"}"#, 0.0),
+            (r#"unstale_batch_duration_seconds_sum{priority="critical"}"#, 0.02),
+            (r#"unstale_event_age_seconds_sum{priority="critical"}"#, 0.04),
+            (r#"unstale_event_age_seconds_bucket{priority="critical",le="0.025"}"#, 0.0),
+            (r#"unstale_event_age_seconds_bucket{priority="critical",le="0.05"}"#, 1.0),
+            (r#"unstale_queue_depth{priority="low"}"#, 4.0),
+            (r#"unstale_stream_lag{stream="ordinary"}"#, 5.0),
+            (r#"unstale_stream_pending{stream="ordinary"}"#, 6.0),
+            (r#"unstale_stream_oldest_pending_seconds{stream="ordinary"}"#, 1.5),
+            ("unstale_reader", 1.0),
+            (r#"unstale_redis_up{role="reading"}"#, 0.0),
+            (r#"unstale_redis_up{role="deleting"}"#, 1.0),
+            ("unstale_redis_round_trips_total", 4.0),
+            ("unstale_notices_published_total", 1.0),
+            ("unstale_notice_gaps_total", 1.0),
+            (r#"unstale_flushes_total{cause="loss"}"#, 1.0),
+            ("unstale_subscribers", 2.0),
+        ] {
+            assert_eq!(samples.get(series), Some(&value), "{series}");
+        }
+    }
+}

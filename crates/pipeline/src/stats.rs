@@ -597,3 +597,156 @@ impl From<Tally> for Summary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unstale_events::Target;
+
+    const PRODUCT: CacheId = CacheId(0);
+    const PRICE: CacheId = CacheId(1);
+
+    fn stats() -> Stats {
+        Stats::new(Labels {
+            caches: vec!["product".into(), "price".into()],
+            types: vec!["ProductUpdated".into()],
+            stages: vec!["delete"],
+            kinds: vec!["timeout"],
+            ..Labels::default()
+        })
+    }
+
+    fn settled(cache: CacheId, processed: u64, coalesced: u64, failed: u64) -> Settled {
+        Settled { cache, processed, coalesced, failed, keys_deleted: processed }
+    }
+
+    fn delivery(caches: &[Settled]) -> Delivered<'_> {
+        Delivered {
+            priority: Priority::High,
+            caches,
+            took: Duration::from_millis(4),
+            attempts: 1,
+            errors: &[],
+            confirmed_ms: Some(1_000),
+            round_trips: 1,
+            notices: 1,
+        }
+    }
+
+    /// Queued = processed + coalesced + failed + pending, in each row, and the rows add up to the totals.
+    fn add_up(report: &Report) {
+        let balanced = |row: &Summary| assert_eq!(row.queued, row.processed + row.coalesced + row.failed + row.pending, "{row:?}");
+        let priorities = [&report.priorities.critical, &report.priorities.high, &report.priorities.normal, &report.priorities.low];
+        report.caches.values().chain(priorities).chain([&report.totals]).for_each(balanced);
+        let sum = |count: fn(&Summary) -> u64| {
+            let (by_cache, by_priority): (u64, u64) = (report.caches.values().map(count).sum(), priorities.into_iter().map(count).sum());
+            assert_eq!((by_cache, by_priority), (count(&report.totals), count(&report.totals)));
+        };
+        let counts: [fn(&Summary) -> u64; 4] = [|row| row.queued, |row| row.pending, |row| row.processed, |row| row.keys_deleted];
+        counts.into_iter().for_each(sum);
+    }
+
+    #[test]
+    fn the_counts_add_up_at_every_step() {
+        let (mut stats, now) = (stats(), Instant::now());
+        add_up(&stats.report());
+        stats.queued(PRODUCT, Priority::High, 5);
+        stats.queued(PRICE, Priority::High, 2);
+        stats.queued(PRICE, Priority::Low, 1);
+        add_up(&stats.report());
+        assert_eq!(stats.report().totals.pending, 8);
+        stats.delivered(&delivery(&[settled(PRODUCT, 2, 1, 1), settled(PRICE, 2, 0, 0)]), [], now);
+        let report = stats.report();
+        add_up(&report);
+        assert_eq!((report.caches["product"].pending, report.caches["price"].pending), (1, 1));
+        assert_eq!((report.priorities.high.pending, report.priorities.low.pending), (1, 1));
+        assert_eq!((report.totals.processed, report.totals.coalesced, report.totals.failed), (4, 1, 1));
+    }
+
+    #[test]
+    fn counters_are_no_targets() {
+        let mut stats = stats();
+        let mut targets = Targets::default();
+        for (kind, text) in [(TargetKind::Key, "product:1"), (TargetKind::Pattern, "product:*"), (TargetKind::Bump, "epoch")] {
+            targets.push(Target { cache: PRODUCT, kind, text });
+        }
+        stats.queued_all(Priority::Normal, &targets);
+        assert_eq!(stats.report().priorities.normal.queued, 2);
+    }
+
+    #[test]
+    fn a_batch_counts_once_in_the_totals_and_once_in_each_of_its_caches() {
+        let (mut stats, now) = (stats(), Instant::now());
+        stats.queued(PRODUCT, Priority::High, 3);
+        stats.queued(PRICE, Priority::High, 1);
+        let both = [settled(PRODUCT, 1, 1, 0), settled(PRICE, 1, 0, 0)];
+        stats.delivered(&Delivered { attempts: 2, errors: &[("delete", "timeout")], ..delivery(&both) }, [], now);
+        stats.delivered(&Delivered { took: Duration::from_millis(8), ..delivery(&[settled(PRODUCT, 1, 0, 0)]) }, [], now);
+        stats.error("read", "unreachable");
+        let report = stats.report();
+        let means =
+            [&report.totals, &report.caches["product"], &report.caches["price"], &report.priorities.high].map(|row| row.average_batch_ms);
+        assert_eq!(means.map(|mean| format!("{mean:.3}")), ["6.000", "6.000", "4.000", "6.000"]);
+        let errors = [&report.totals, &report.caches["product"], &report.caches["price"], &report.priorities.high].map(|row| row.errors);
+        assert_eq!(errors, [2, 1, 1, 1], "the error in reading belongs to no cache");
+        assert!((report.totals.coalescing_rate - 0.25).abs() < 1e-9);
+        assert!((stats.error_rate(now) - 1.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ages_are_by_redis_clock_and_runs_of_equal_ids_are_counted_whole() {
+        let mut stats = stats();
+        let id = |ms, seq| EntryId { ms, seq };
+        let done = [id(999, 0), id(999, 1), id(999, 2), id(900, 0), id(2_000, 0)];
+        stats.delivered(&delivery(&[]), done, Instant::now());
+        let ages = stats.event_age(Priority::High);
+        assert_eq!(ages.count(), 5);
+        assert!((ages.sum() - 0.103).abs() < 1e-9, "3 × 1 ms, 100 ms, and none below 0: {}", ages.sum());
+        assert_eq!(ages.cumulative().take(2).map(|(_, count)| count).collect::<Vec<_>>(), [4, 4]);
+        assert_eq!(stats.event_age(Priority::Low).count(), 0);
+        assert_eq!(stats.report().last_processed, Some(1_000));
+    }
+
+    #[test]
+    fn a_delivery_that_confirmed_nothing_leaves_ages_and_time_alone() {
+        let mut stats = stats();
+        stats.delivered(&Delivered { confirmed_ms: None, ..delivery(&[]) }, [], Instant::now());
+        assert_eq!((stats.event_age(Priority::High).count(), stats.report().last_processed), (0, None));
+    }
+
+    #[test]
+    fn a_bucket_holds_what_is_at_most_its_bound() {
+        let mut histogram = Histogram::new(&[1.0, 2.0]);
+        for value in [0.0, 1.0, 1.5, 2.0, 99.0] {
+            histogram.observe(value, 1);
+        }
+        assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(1.0, 2), (2.0, 4), (f64::INFINITY, 5)]);
+    }
+
+    #[test]
+    fn events_of_unknown_types_are_other_even_if_a_route_names_that() {
+        let mut stats = Stats::new(Labels { types: vec!["other".into()], ..Labels::default() });
+        stats.event(None, Outcome::Unrouted);
+        stats.event(Some(0), Outcome::Routed);
+        stats.event(Some(7), Outcome::DeadLettered);
+        assert_eq!(stats.events().collect::<Vec<_>>(), [("other", [1, 1, 1])]);
+    }
+
+    #[test]
+    fn an_unknown_lag_leaves_the_last_known() {
+        let mut stats = stats();
+        stats.seen(StreamKind::Ordinary, Some(7), 2, Duration::ZERO);
+        stats.seen(StreamKind::Ordinary, None, 3, Duration::from_secs(1));
+        stats.seen(StreamKind::Critical, Some(1), 1, Duration::ZERO);
+        assert_eq!(stats.depth(), 7 + 3 + 1 + 1);
+    }
+
+    #[test]
+    fn the_report_is_the_contracts() {
+        let row = serde_json::json!({"queued": 0, "processed": 0, "coalesced": 0, "failed": 0, "pending": 0, "coalescing_rate": 0.0,
+            "average_batch_ms": 0.0, "keys_deleted": 0, "errors": 0});
+        let expected = serde_json::json!({"totals": row, "caches": {"product": row, "price": row},
+            "priorities": {"critical": row, "high": row, "normal": row, "low": row}, "depth": 0, "last_processed": null});
+        assert_eq!(serde_json::to_value(stats().report()).unwrap(), expected);
+    }
+}
