@@ -405,7 +405,7 @@ mod tests {
             caches: &[Settled { cache: price, processed: 4, coalesced: 2, failed: 1, keys_deleted: 3 }],
             took: Duration::from_millis(20),
             attempts: 2,
-            errors: &[("delete", "timeout")],
+            errors: &[("delete", "timeout", 1)],
             confirmed_ms: Some(1_040),
             round_trips: 2,
             notices: 1,

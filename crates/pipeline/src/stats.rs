@@ -202,8 +202,8 @@ pub struct Delivered<'a> {
     pub took: Duration,
     /// How often the delivery was tried, one at least.
     pub attempts: u64,
-    /// The errors that the attempts met: stage and kind.
-    pub errors: &'a [(&'static str, &'static str)],
+    /// The errors that the attempts met: stage, kind, and how often.
+    pub errors: &'a [(&'static str, &'static str, u64)],
     /// When Redis confirmed the last delete, in milliseconds of its clock; `None` if nothing was confirmed.
     pub confirmed_ms: Option<u64>,
     /// Waits for an answer of Redis.
@@ -295,7 +295,7 @@ impl Stats {
     /// A delivery ended: with success, or given up. `done` are the events all of whose targets were confirmed.
     pub fn delivered(&mut self, delivery: &Delivered<'_>, done: impl IntoIterator<Item = EntryId>, now: Instant) {
         let lane = delivery.priority.index();
-        let errors = delivery.errors.len() as u64;
+        let errors = delivery.errors.iter().map(|error| error.2).sum();
         for settled in delivery.caches {
             self.settle(lane, settled);
             self.by_cache[settled.cache.index()].delivered(delivery.took, errors);
@@ -304,16 +304,16 @@ impl Stats {
         self.observe(delivery, lane);
         self.aged(delivery, done);
         self.error_rate.record(delivery.attempts, errors, now);
-        delivery.errors.iter().for_each(|(stage, kind)| self.error(stage, kind));
+        delivery.errors.iter().for_each(|(stage, kind, times)| self.error(stage, kind, *times));
         self.round_trips += delivery.round_trips;
         self.notices.published += delivery.notices;
     }
 
-    /// An error outside a delivery, or one of a delivery's errors.
-    pub fn error(&mut self, stage: &'static str, kind: &'static str) {
+    /// An error that was met `times` times, outside a delivery: [`Stats::delivered`] counts its own.
+    pub fn error(&mut self, stage: &'static str, kind: &'static str, times: u64) {
         match self.errors.iter_mut().find(|known| (known.0, known.1) == (stage, kind)) {
-            Some(known) => known.2 += 1,
-            None => self.errors.push((stage, kind, 1)),
+            Some(known) => known.2 += times,
+            None => self.errors.push((stage, kind, times)),
         }
     }
 
@@ -680,9 +680,9 @@ mod tests {
         stats.queued(PRODUCT, Priority::High, 3);
         stats.queued(PRICE, Priority::High, 1);
         let both = [settled(PRODUCT, 1, 1, 0), settled(PRICE, 1, 0, 0)];
-        stats.delivered(&Delivered { attempts: 2, errors: &[("delete", "timeout")], ..delivery(&both) }, [], now);
+        stats.delivered(&Delivered { attempts: 2, errors: &[("delete", "timeout", 1)], ..delivery(&both) }, [], now);
         stats.delivered(&Delivered { took: Duration::from_millis(8), ..delivery(&[settled(PRODUCT, 1, 0, 0)]) }, [], now);
-        stats.error("read", "unreachable");
+        stats.error("read", "unreachable", 1);
         let report = stats.report();
         let means =
             [&report.totals, &report.caches["product"], &report.caches["price"], &report.priorities.high].map(|row| row.average_batch_ms);
