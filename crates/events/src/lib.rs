@@ -2,10 +2,26 @@
 //!
 //! No I/O, no async, no Redis client, and no clock: this crate only gives things names and wire forms.
 
+pub mod catalogue;
 pub mod dead;
 pub mod entry;
+pub mod event;
+pub mod fingerprint;
+pub mod glob;
+pub mod json;
+mod msgpack;
+pub mod names;
+pub mod notice;
+pub mod publish;
 pub mod target;
+pub mod value;
 
 pub use dead::{Code, Reason};
 pub use entry::{Entry, EntryId, Fields, StreamKind};
+pub use event::Event;
+pub use fingerprint::fingerprint;
+pub use glob::Glob;
+pub use notice::{Notice, Position};
+pub use publish::{Encoding, EventType, PublishError};
 pub use target::{CacheId, Invalidation, Priority, Target, TargetKind, Targets};
+pub use value::Value;

@@ -1,7 +1,10 @@
 //! What an event asks for: targets (keys, patterns, counters), each of one cache, and how urgent they are.
 
+use serde::{Deserialize, Serialize};
+
 /// How urgent an event is; the order of the variants is the order of urgency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Never waits.
     Critical,
@@ -99,7 +102,12 @@ impl Targets {
     ///
     /// # Errors
     /// What `write` returned.
-    pub fn push_with<E>(&mut self, cache: CacheId, kind: TargetKind, write: impl FnOnce(&mut String) -> Result<(), E>) -> Result<Target<'_>, E> {
+    pub fn push_with<E>(
+        &mut self,
+        cache: CacheId,
+        kind: TargetKind,
+        write: impl FnOnce(&mut String) -> Result<(), E>,
+    ) -> Result<Target<'_>, E> {
         let start = self.text.len();
         if let Err(error) = write(&mut self.text) {
             self.text.truncate(start);
