@@ -33,6 +33,15 @@ pub enum Request {
     Deliver(Deliver),
 }
 
+/// What the loop is called for.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// To finish its work and end.
+    Drain,
+    /// To do something.
+    Request(Request),
+}
+
 /// Targets to be deleted and announced now, at the request's own priority; the reply comes when all is confirmed or given up.
 #[derive(Debug)]
 pub struct Deliver {
@@ -140,11 +149,14 @@ pub fn seat(stats: Stats) -> (Seat, Handle) {
 }
 
 impl Seat {
-    /// The next request. Cancel-safe. Pends for ever once no handle is left.
-    pub async fn request(&mut self) -> Request {
-        match self.requests.recv().await {
-            Some(request) => request,
-            None => std::future::pending().await,
+    /// Whatever comes first: the order to drain, unless it was heard already, or a request. Cancel-safe.
+    pub(crate) async fn called(&mut self, draining: bool) -> Call {
+        let drain = self.drain.wait_for(|drain| *drain);
+        tokio::select! {
+            biased;
+            Ok(_) = drain, if !draining => Call::Drain,
+            Some(request) = self.requests.recv() => Call::Request(request),
+            else => std::future::pending().await,
         }
     }
 
@@ -156,13 +168,6 @@ impl Seat {
     /// A request that waits already.
     pub fn waiting_request(&mut self) -> Option<Request> {
         self.requests.try_recv().ok()
-    }
-
-    /// Ends when the loop is told to drain. Cancel-safe. Pends for ever if nobody is left who could.
-    pub async fn drained(&mut self) {
-        if self.drain.wait_for(|drain| *drain).await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 
     /// Shows the numbers as they are now, and that the loop turns. To be called after every turn, once a second at least.
@@ -215,7 +220,7 @@ mod tests {
             let handle = handle.clone();
             async move { handle.deliver(Invalidation::default()).await }
         });
-        let Request::Deliver(deliver) = seat.request().await;
+        let Call::Request(Request::Deliver(deliver)) = seat.called(false).await else { panic!("nobody said drain") };
         deliver.reply.send(Ok(DeliverReport { keys_deleted: 3 })).unwrap();
         assert_eq!(asked.await.unwrap(), Ok(DeliverReport { keys_deleted: 3 }));
 
@@ -223,7 +228,7 @@ mod tests {
             let handle = handle.clone();
             async move { handle.deliver(Invalidation::default()).await }
         });
-        drop(seat.request().await);
+        drop(seat.called(false).await);
         assert_eq!(dropped.await.unwrap(), Err(DeliverError::Draining));
         seat.close();
         assert!(seat.waiting_request().is_none());
@@ -243,10 +248,10 @@ mod tests {
     async fn the_loop_hears_of_the_drain() {
         let (mut seat, handle) = seat(Stats::new(Labels::default()));
         {
-            let mut drained = Box::pin(seat.drained());
-            assert!(futures_util::poll!(&mut drained).is_pending());
+            let mut called = Box::pin(seat.called(false));
+            assert!(futures_util::poll!(&mut called).is_pending());
         }
         handle.drain();
-        seat.drained().await;
+        assert!(matches!(seat.called(false).await, Call::Drain));
     }
 }

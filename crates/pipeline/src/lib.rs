@@ -4,3 +4,14 @@ pub mod handle;
 pub mod health;
 pub mod metrics;
 pub mod stats;
+
+mod chores;
+mod inputs;
+mod journal;
+mod pipeline;
+mod settings;
+mod stream;
+mod watch;
+
+pub use pipeline::{Ended, Pipeline};
+pub use settings::{Parts, ROLES, Settings, Unrouted};

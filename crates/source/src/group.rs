@@ -90,17 +90,20 @@ impl Group {
         self.client.xgroup_create(&self.stream, &self.name, start).await
     }
 
-    /// Acknowledges entries. Returns what is left of them after a fault: all that were not confirmed.
-    pub async fn ack(&self, ids: Vec<EntryId>) -> Result<(), (Vec<EntryId>, Fault)> {
-        for (index, chunk) in ids.chunks(CHUNK).enumerate() {
+    /// Acknowledges entries, and returns them.
+    ///
+    /// # Errors
+    /// The fault, and all these entries: whether some were acknowledged isn't known, and doing it twice does no harm.
+    pub async fn ack(&self, ids: Vec<EntryId>) -> Result<Vec<EntryId>, (Vec<EntryId>, Fault)> {
+        for chunk in ids.chunks(CHUNK) {
             match self.client.xack(&self.stream, &self.name, chunk).await {
                 Ok(_) => {}
                 // The pending list is gone, and with it what there was to acknowledge.
                 Err(fault) if fault.kind == FaultKind::NoGroup => {}
-                Err(fault) => return Err((ids[index * CHUNK..].to_vec(), fault)),
+                Err(fault) => return Err((ids, fault)),
             }
         }
-        Ok(())
+        Ok(ids)
     }
 
     /// Pending entries of one consumer, from an id on; by default this process's own.

@@ -61,8 +61,9 @@ impl Reader {
     }
 
     /// Ends the read under way as if its time had passed; what it brings is still to be awaited.
-    pub async fn unblock(&self) -> Result<(), Fault> {
-        self.client.unblock().await
+    pub fn unblock(&self) -> BoxFuture<'static, Result<(), Fault>> {
+        let client = self.client.clone();
+        async move { client.unblock().await }.boxed()
     }
 }
 

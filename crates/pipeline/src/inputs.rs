@@ -1,0 +1,71 @@
+//! Everything that the loop waits for, and the closed set of steps that can come of it.
+
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use unstale_batcher::Batch;
+use unstale_connect::Fault;
+use unstale_events::{Entry, StreamKind};
+use unstale_sink::Delivery;
+
+use crate::chores::{Chore, Done};
+use crate::handle::{Call, Seat};
+use crate::stream::Stream;
+
+/// A batch that has come back.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    pub(crate) batch: Batch,
+    pub(crate) delivery: Delivery,
+    /// When the batch was closed.
+    pub(crate) closed: Instant,
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Read(StreamKind, Result<Vec<Entry>, Fault>),
+    Returned(Box<Returned>),
+    Done(Box<Done>),
+    Called(Call),
+    /// The moment came that was waited for.
+    Due,
+}
+
+/// What is under way.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    pub(crate) critical: Stream,
+    pub(crate) ordinary: Stream,
+    pub(crate) deliveries: FuturesUnordered<BoxFuture<'static, Box<Returned>>>,
+    pub(crate) chores: FuturesUnordered<Chore>,
+    pub(crate) seat: Seat,
+}
+
+impl Inputs {
+    pub(crate) fn stream(&mut self, kind: StreamKind) -> &mut Stream {
+        match kind {
+            StreamKind::Critical => &mut self.critical,
+            StreamKind::Ordinary => &mut self.ordinary,
+        }
+    }
+
+    pub(crate) fn streams(&mut self) -> [&mut Stream; 2] {
+        [&mut self.critical, &mut self.ordinary]
+    }
+
+    /// Waits for the next step, until `due` at the latest. The urgent ones come first. Nothing is lost if it is dropped.
+    pub(crate) async fn next(&mut self, due: Instant, draining: bool) -> Step {
+        tokio::select! {
+            biased;
+            read = self.critical.reader.next() => Step::Read(StreamKind::Critical, read),
+            Some(returned) = self.deliveries.next() => Step::Returned(returned),
+            Some(done) = self.chores.next() => Step::Done(Box::new(done)),
+            call = self.seat.called(draining) => Step::Called(call),
+            read = self.ordinary.reader.next() => Step::Read(StreamKind::Ordinary, read),
+            () = tokio::time::sleep_until(due.into()) => Step::Due,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the loop writes to the log: one summary a second at most, failures as they come, single deliveries only at DEBUG. Never a key.
+
+use std::time::{Duration, Instant};
+
+use unstale_batcher::Batch;
+use unstale_connect::Fault;
+use unstale_events::StreamKind;
+use unstale_sink::Delivery;
+use unstale_source::{Claimed, Letter};
+
+use crate::stats::{Stats, Tally};
+
+/// The shortest time between two summaries.
+const SUMMARY: Duration = Duration::from_secs(1);
+
+/// Remembers what the last summary said.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    last: Tally,
+    at: Option<Instant>,
+}
+
+impl Journal {
+    /// One batch came back.
+    pub(crate) fn delivered(&self, batch: &Batch, delivery: &Delivery) {
+        let operations: Vec<&str> = batch.operations.iter().collect();
+        let correlation_ids: Vec<&str> = batch.correlation_ids.iter().collect();
+        let deleted: u64 = delivery.deleted.iter().sum();
+        if delivery.is_complete() {
+            tracing::debug!(
+                priority = batch.priority.name(),
+                targets = batch.targets.len(),
+                entries = batch.entries.len(),
+                deleted,
+                ?operations,
+                ?correlation_ids,
+                "delivered a batch"
+            );
+            return;
+        }
+        let done = delivery.states.iter().filter(|state| **state == unstale_batcher::TargetState::Done).count();
+        let why = delivery.errors.last().map(|trouble| format!("{} failed: {}", trouble.stage.name(), trouble.fault));
+        tracing::warn!(
+            priority = batch.priority.name(),
+            targets = batch.targets.len(),
+            done,
+            deleted,
+            ?operations,
+            ?correlation_ids,
+            why = why.as_deref().unwrap_or("given up"),
+            "a batch was not delivered whole; what failed stays pending and is tried again"
+        );
+    }
+
+    /// An entry went to the dead letters.
+    pub(crate) fn buried(&self, letter: &Letter) {
+        let codes: Vec<&str> = letter.reasons.iter().map(|reason| reason.code.name()).collect();
+        tracing::warn!(stream = letter.stream, entry = %letter.id, reasons = codes.join(","), "an entry went to the dead letters");
+    }
+
+    /// Entries were taken over.
+    pub(crate) fn claimed(&self, kind: StreamKind, claimed: &Claimed) {
+        if !claimed.entries.is_empty() {
+            tracing::info!(stream = kind.name(), entries = claimed.entries.len(), "took over pending entries");
+        }
+        if !claimed.lost.is_empty() {
+            tracing::warn!(
+                stream = kind.name(),
+                entries = claimed.lost.len(),
+                "pending entries had been trimmed away; their events are lost"
+            );
+        }
+    }
+
+    /// Something went wrong outside a delivery.
+    pub(crate) fn trouble(&self, stage: &str, fault: &Fault) {
+        tracing::warn!(stage, %fault, "Redis did not do what was asked; it is asked again");
+    }
+
+    /// Says what was done since the last summary, if anything was.
+    pub(crate) fn summary(&mut self, stats: &Stats, now: Instant) {
+        if self.at.is_some_and(|at| now.saturating_duration_since(at) < SUMMARY) {
+            return;
+        }
+        let totals = stats.totals();
+        if totals.queued != self.last.queued || totals.processed != self.last.processed || totals.failed != self.last.failed {
+            tracing::info!(
+                queued = totals.queued - self.last.queued,
+                processed = totals.processed - self.last.processed,
+                coalesced = totals.coalesced - self.last.coalesced,
+                failed = totals.failed - self.last.failed,
+                keys_deleted = totals.keys_deleted - self.last.keys_deleted,
+                pending = totals.pending(),
+                "targets"
+            );
+            self.at = Some(now);
+            self.last = totals;
+        }
+    }
+}

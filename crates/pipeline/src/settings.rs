@@ -1,0 +1,83 @@
+//! What the loop is made of: settings, and the crates that it drives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use unstale_connect::{Client, Link};
+use unstale_events::StreamKind;
+use unstale_router::Router;
+use unstale_sink::Sink;
+use unstale_source::{Letters, Membership, Names, Reader};
+
+use crate::health::Thresholds;
+
+/// What happens to an event whose type no route names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unrouted {
+    /// It is counted and acknowledged: others may share the stream.
+    #[default]
+    Acknowledge,
+    /// It goes to the dead letters.
+    DeadLetter,
+}
+
+/// The settings of the loop.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How batches are formed.
+    pub batching: unstale_batcher::Settings,
+    /// `limits.entry`: a larger entry is a dead letter; in bytes.
+    pub entry_bytes: usize,
+    /// `limits.memory`: past it the loop stops reading; in bytes of what it holds, to within a small factor.
+    pub memory: usize,
+    /// `bus.unrouted`.
+    pub unrouted: Unrouted,
+    /// `reclaim.min_idle`: entries that a living instance has had for longer are taken over.
+    pub min_idle: Duration,
+    /// The same on the critical stream.
+    pub critical_min_idle: Duration,
+    /// `max_deliveries`: an entry delivered so often, and alone, is a dead letter.
+    pub max_deliveries: u64,
+    /// Whether the ordinary stream is trimmed; the critical one always is.
+    pub trim: bool,
+    /// `drain.deadline`.
+    pub drain: Duration,
+    /// `health.*`.
+    pub health: Thresholds,
+}
+
+impl Settings {
+    pub(crate) fn min_idle(&self, kind: StreamKind) -> Duration {
+        match kind {
+            StreamKind::Critical => self.critical_min_idle,
+            StreamKind::Ordinary => self.min_idle,
+        }
+    }
+}
+
+/// What the loop drives.
+#[derive(Debug)]
+pub struct Parts {
+    /// The routes.
+    pub router: Arc<Router>,
+    /// Where batches go.
+    pub sink: Arc<Sink>,
+    /// Reads the critical stream.
+    pub critical: Reader,
+    /// Reads the ordinary stream.
+    pub ordinary: Reader,
+    /// Beats and lease.
+    pub membership: Membership,
+    /// Writes dead letters.
+    pub letters: Letters,
+    /// The names of the namespace.
+    pub names: Names,
+    /// The connection for everything else.
+    pub control: Client,
+    /// Every connection, by what it is for: one of [`ROLES`].
+    pub links: Vec<(&'static str, watch::Receiver<Link>)>,
+}
+
+/// What the connections are for.
+pub const ROLES: [&str; 7] = ["read", "read_critical", "deliver", "deliver_critical", "scan", "scan_critical", "control"];
