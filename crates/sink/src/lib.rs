@@ -1,1 +1,36 @@
 //! Applies a batch: deletes in Redis, then logs and publishes the notice.
+//!
+//! [`Sink::deliver`] carries one batch through all its steps and tells what became of each target; [`unstale_batcher::Batch::settle`] makes
+//! of that what becomes of the entries. What is not here: reading, acknowledging, dead letters (`source`), and any memory of entries: a
+//! delivery that fails is reported and forgotten.
+//!
+//! # Steps
+//! 1. Keys: one script for each part of at most `max_keys` keys deletes them and writes the notice of exactly these. All parts are sent at
+//!    once. Counters ride along if there is nothing to scan for.
+//! 2. Patterns: one scan pass for all of the batch, on a connection of its own; then the script again, with the counters and a second notice.
+//! 3. Keys of caches with a second delete: once more after the delay, announced again, not counted again. Runs beside step 2.
+//!
+//! # Faults
+//! The deletes of a part and its notice are one script, so a part happened and was announced, or is repeated as a whole, with backoff, until
+//! the budget is spent. A part that is denied is halved until the targets that may not be touched are alone; the others don't wait for them.
+//!
+//! # Elsewhere
+//! Bus and caches share one server, so deleting and announcing is one round trip. Only two places know: the request ([`request`]) declares
+//! for deletion what lies [`Placement::Together`] with the log, and announces everything it is given. A cache on another server is deleted
+//! there first and then is to the request what a local cache is: announced only.
+
+mod attempt;
+mod config;
+mod delivery;
+mod notice;
+mod plan;
+mod republish;
+mod request;
+mod retention;
+mod retry;
+mod scan;
+mod sink;
+
+pub use config::{Budgets, Clients, Config};
+pub use delivery::{Delivery, Stage, Trouble};
+pub use sink::Sink;

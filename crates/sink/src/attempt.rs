@@ -1,0 +1,132 @@
+//! Carrying out parts, again and again until they are done or the time is up.
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use unstale_batcher::{Batch, TargetState};
+use unstale_connect::Fault;
+use unstale_events::{Code, Reason, TargetKind};
+
+use crate::delivery::{Delivery, Stage};
+use crate::notice;
+use crate::plan::{Part, halves};
+use crate::republish;
+use crate::request::{Announcement, Answer, Request};
+use crate::retry::Patience;
+use crate::sink::Sink;
+
+/// What the steps of a delivery have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) batch: &'a Batch,
+    /// The end of all its notices.
+    pub(crate) about: &'a str,
+    /// After this nothing is tried again.
+    pub(crate) deadline: Instant,
+}
+
+/// What is to be tried again, at once and after a pause.
+#[derive(Debug, Default)]
+struct Again {
+    at_once: Vec<Part>,
+    later: Vec<Part>,
+}
+
+impl Sink {
+    /// Deletes, counts and announces these parts. What could not be done in time stays [`TargetState::Failed`].
+    pub(crate) async fn carry_out(&self, job: &Job<'_>, parts: Vec<Part>, delivery: &mut Delivery) {
+        let mut patience = Patience::until(job.deadline);
+        let mut again = Again { at_once: parts, later: Vec::new() };
+        while !again.at_once.is_empty() {
+            self.round(job, &mut again, delivery).await;
+            if again.at_once.is_empty() && !again.later.is_empty() && patience.wait().await {
+                delivery.retries += 1;
+                again.at_once = std::mem::take(&mut again.later);
+            }
+        }
+    }
+
+    /// Sends parts together and sorts out the answers.
+    async fn round(&self, job: &Job<'_>, again: &mut Again, delivery: &mut Delivery) {
+        let parts = std::mem::take(&mut again.at_once);
+        let answers = join_all(parts.iter().map(|part| self.send(job, part))).await;
+        delivery.round_trips += 1;
+        for (part, answer) in parts.into_iter().zip(answers) {
+            match answer {
+                Ok((request, answer)) => again.later.extend(self.confirm(job, &part, &request, answer, delivery)),
+                Err(fault) => refused(job, part, fault, again, delivery),
+            }
+        }
+    }
+
+    async fn send(&self, job: &Job<'_>, part: &[usize]) -> Result<(Request, Answer), Fault> {
+        let announcement = Announcement {
+            channel: self.config.publish.then_some(&*self.config.notices),
+            head: &self.head,
+            tail: notice::tail(job.batch, part, &self.caches, job.about),
+            republished: republish::messages(&self.config.republish, job.batch, part),
+        };
+        let size = announcement.tail.as_ref().map(|tail| tail.len() + self.head.len());
+        let (bound, measure) = (self.retention.bound(), self.retention.is_due());
+        let mut request = Request::new(&self.config.notices, bound, measure, job.batch, part, &self.caches, announcement);
+        let answer = request.send(self.clients.scripts(job.batch.priority)).await?;
+        if let Some(size) = size {
+            self.retention.wrote(size as u64);
+        }
+        self.retention.measured(answer.log);
+        Ok((request, answer))
+    }
+
+    /// Notes what a part did. Returns the counters that are to be tried again.
+    fn confirm(&self, job: &Job<'_>, part: &[usize], request: &Request, answer: Answer, delivery: &mut Delivery) -> Option<Part> {
+        delivery.confirmed(answer.at_ms);
+        delivery.notices += u64::from(answer.logged);
+        for (cache, keys) in request.deleting.iter().zip(answer.deleted) {
+            delivery.count_deleted(*cache, keys);
+        }
+        if let Some(fault) = answer.unheard {
+            delivery.trouble(Stage::Publish, fault);
+        }
+        for position in part {
+            delivery.set(*position, TargetState::Done);
+        }
+        let mut again = Part::new();
+        for (position, fault) in request.counters.iter().zip(answer.counters) {
+            let Some(fault) = fault else { continue };
+            delivery.set(*position, self.counter_state(job, *position, &fault));
+            again.extend(fault.is_transient().then_some(*position));
+            delivery.trouble(Stage::Bump, fault);
+        }
+        Some(again).filter(|again| !again.is_empty())
+    }
+
+    fn counter_state(&self, job: &Job<'_>, position: usize, fault: &Fault) -> TargetState {
+        match job.batch.targets.get(position) {
+            Some(counter) if !fault.is_transient() => {
+                let text = format!("counter `{}` of cache `{}`", counter.text, self.caches.get(counter.cache).name);
+                let text = format!("{text} can't be incremented: {}; set it to a whole number, then replay this", fault.text);
+                TargetState::Permanent(Reason::new(Code::CommandFailed, text))
+            }
+            _ => TargetState::Failed,
+        }
+    }
+}
+
+/// A part that the server refused to touch is halved, for one forbidden key must not keep the others; all else waits for its next turn.
+fn refused(job: &Job<'_>, part: Part, fault: Fault, again: &mut Again, delivery: &mut Delivery) {
+    let may_be_one_key = concerns_keys(&fault);
+    delivery.trouble(stage(job.batch, &part), fault);
+    match if may_be_one_key { halves(part) } else { Err(part) } {
+        Ok(halves) => again.at_once.extend(halves),
+        Err(part) => again.later.push(part),
+    }
+}
+
+/// Whether a right is missing on a key, rather than on a command or a channel: then others may be free.
+pub(crate) fn concerns_keys(fault: &Fault) -> bool {
+    fault.missing_right().is_some_and(|right| right == "keys")
+}
+
+fn stage(batch: &Batch, part: &[usize]) -> Stage {
+    let only_counters = part.iter().filter_map(|position| batch.targets.get(*position)).all(|target| target.kind == TargetKind::Bump);
+    if only_counters { Stage::Bump } else { Stage::Delete }
+}

@@ -1,0 +1,122 @@
+//! What became of a batch.
+
+use unstale_batcher::TargetState;
+use unstale_connect::{Fault, FaultKind};
+use unstale_events::CacheId;
+
+/// The part of a delivery in which something went wrong; a closed set, for metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Deleting keys and writing the notice of it.
+    Delete,
+    /// Scanning for patterns and deleting what was found.
+    Scan,
+    /// Incrementing counters.
+    Bump,
+    /// Publishing a notice that is already in the log. Holds nothing up.
+    Publish,
+}
+
+impl Stage {
+    /// All stages.
+    pub const ALL: [Self; 4] = [Self::Delete, Self::Scan, Self::Bump, Self::Publish];
+
+    /// The name used in metric labels and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Scan => "scan",
+            Self::Bump => "bump",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// Faults of one kind in one stage of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Where.
+    pub stage: Stage,
+    /// What, as it was met last.
+    pub fault: Fault,
+    /// How often.
+    pub count: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// What became of each target, beside [`unstale_batcher::Batch::targets`]; for [`unstale_batcher::Batch::settle`].
+    pub states: Vec<TargetState>,
+    /// How many keys Redis said it deleted, by [`CacheId::index`]; second deletes are not counted. A lower bound: the answer to what was
+    /// repeated may have been lost.
+    pub deleted: Vec<u64>,
+    /// Redis' time in milliseconds since the Unix epoch when the first effect was confirmed: the keys', or the patterns' if there are no
+    /// keys. `None` if nothing was.
+    pub at_ms: Option<u64>,
+    /// How often Redis was asked and waited for. Commands sent together count once.
+    pub round_trips: u64,
+    /// Notices written to the log.
+    pub notices: u64,
+    /// How often something was tried again.
+    pub retries: u64,
+    /// What went wrong, also if it was mended: one element for each stage and kind.
+    pub errors: Vec<Trouble>,
+}
+
+impl Delivery {
+    pub(crate) fn new(targets: usize, caches: usize) -> Self {
+        Self { states: vec![TargetState::Failed; targets], deleted: vec![0; caches], ..Self::default() }
+    }
+
+    /// Whether every target is done.
+    pub fn is_complete(&self) -> bool {
+        self.states.iter().all(|state| *state == TargetState::Done)
+    }
+
+    /// How many faults were met.
+    pub fn error_count(&self) -> u64 {
+        self.errors.iter().map(|trouble| trouble.count).sum()
+    }
+
+    pub(crate) fn set(&mut self, target: usize, state: TargetState) {
+        self.states[target] = state;
+    }
+
+    pub(crate) fn is_done(&self, target: usize) -> bool {
+        self.states[target] == TargetState::Done
+    }
+
+    pub(crate) fn count_deleted(&mut self, cache: CacheId, keys: u64) {
+        self.deleted[cache.index()] += keys;
+    }
+
+    pub(crate) fn confirmed(&mut self, at_ms: u64) {
+        self.at_ms = Some(self.at_ms.map_or(at_ms, |earlier| earlier.max(at_ms)));
+    }
+
+    pub(crate) fn trouble(&mut self, stage: Stage, fault: Fault) {
+        self.add(Trouble { stage, fault, count: 1 });
+    }
+
+    /// Whether a fault of this kind was met in this stage.
+    pub fn met(&self, stage: Stage, kind: FaultKind) -> bool {
+        self.errors.iter().any(|trouble| trouble.stage == stage && trouble.fault.kind == kind)
+    }
+
+    /// Adds the costs and troubles of a further step, but neither its states nor its deletes nor its time.
+    pub(crate) fn add_costs(&mut self, step: Self) {
+        self.round_trips += step.round_trips;
+        self.notices += step.notices;
+        self.retries += step.retries;
+        step.errors.into_iter().for_each(|trouble| self.add(trouble));
+    }
+
+    fn add(&mut self, trouble: Trouble) {
+        let same = |known: &&mut Trouble| known.stage == trouble.stage && known.fault.kind == trouble.fault.kind;
+        match self.errors.iter_mut().find(same) {
+            Some(known) => *known = Trouble { count: known.count + trouble.count, ..trouble },
+            None => self.errors.push(trouble),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! One call of the script: what it is given, and what it answers.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use unstale_batcher::Batch;
+use unstale_connect::{Client, Fault, FaultKind, Reply, Script};
+use unstale_events::{CacheId, TargetKind};
+use unstale_router::{Caches, Store};
+
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
+
+/// Where a cache's values are, as seen from the notice log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// On the server of the log: deleted by the script that announces it.
+    Together,
+    /// Nowhere, or deleted before: announced only.
+    Apart,
+}
+
+impl Placement {
+    pub(crate) fn of(cache: CacheId, caches: &Caches) -> Self {
+        match caches.get(cache).store {
+            Store::Redis => Self::Together,
+            Store::Local => Self::Apart,
+        }
+    }
+}
+
+/// What a call is to announce.
+#[derive(Debug, Default)]
+pub(crate) struct Announcement<'a> {
+    /// The channel of the notices, if they are published.
+    pub(crate) channel: Option<&'a str>,
+    /// The notice before its time and after it; without a tail there is nothing to announce.
+    pub(crate) head: &'a str,
+    pub(crate) tail: Option<String>,
+    /// Pairs of channel and message for other subscribers.
+    pub(crate) republished: Vec<(String, String)>,
+}
+
+/// One call.
+#[derive(Debug)]
+pub(crate) struct Request {
+    keys: Vec<Bytes>,
+    args: Vec<Bytes>,
+    /// The caches that have keys to delete, in the order of the answer.
+    pub(crate) deleting: Vec<CacheId>,
+    /// The positions of the counters, in the order of the answer.
+    pub(crate) counters: Vec<usize>,
+}
+
+/// What a call did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Redis' time in milliseconds.
+    pub(crate) at_ms: u64,
+    /// Whether a notice was logged.
+    pub(crate) logged: bool,
+    /// How many keys of each cache there were.
+    pub(crate) deleted: Vec<u64>,
+    /// The fault of each counter that has one.
+    pub(crate) counters: Vec<Option<Fault>>,
+    /// Why a message was not published.
+    pub(crate) unheard: Option<Fault>,
+    /// What the log takes, and how many entries it has; zeros if it was not measured.
+    pub(crate) log: (u64, u64),
+}
+
+impl Request {
+    /// What the script is given for these targets: keys cache by cache, then counters.
+    pub(crate) fn new(log: &str, bound: u64, measure: bool, batch: &Batch, part: &[usize], caches: &Caches, say: Announcement<'_>) -> Self {
+        let mut declared = Declared::new(log);
+        for position in part {
+            declared.add(*position, batch, caches);
+        }
+        let Declared { text, ends, groups, counters } = declared;
+        let mut args = vec![number(bound), Bytes::from_static(if measure { b"1" } else { b"0" })];
+        args.extend([owned(say.channel.unwrap_or_default()), owned(say.head), Bytes::from(say.tail.unwrap_or_default())]);
+        args.push(number(groups.len() as u64));
+        args.extend(groups.iter().map(|(_, keys)| number(*keys)));
+        args.extend(say.republished.into_iter().flat_map(|(channel, message)| [Bytes::from(channel), Bytes::from(message)]));
+        Self { keys: slices(text, &ends), args, deleting: groups.into_iter().map(|(cache, _)| cache).collect(), counters }
+    }
+
+    /// Sends it.
+    pub(crate) async fn send(&mut self, client: &Client) -> Result<Answer, Fault> {
+        Answer::of(client.eval(&SCRIPT, std::mem::take(&mut self.keys), std::mem::take(&mut self.args)).await?)
+    }
+}
+
+/// The keys of a call in one buffer: a batch has many, and each is needed once.
+struct Declared {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    groups: Vec<(CacheId, u64)>,
+    counters: Vec<usize>,
+}
+
+impl Declared {
+    fn new(log: &str) -> Self {
+        Self { text: log.as_bytes().to_vec(), ends: vec![log.len()], groups: Vec::new(), counters: Vec::new() }
+    }
+
+    fn add(&mut self, position: usize, batch: &Batch, caches: &Caches) {
+        let Some(target) = batch.targets.get(position) else { return };
+        match target.kind {
+            TargetKind::Key if Placement::of(target.cache, caches) == Placement::Together => self.count(target.cache),
+            TargetKind::Bump => self.counters.push(position),
+            TargetKind::Key | TargetKind::Pattern => return,
+        }
+        self.text.extend_from_slice(target.text.as_bytes());
+        self.ends.push(self.text.len());
+    }
+
+    fn count(&mut self, cache: CacheId) {
+        match self.groups.last_mut() {
+            Some((last, keys)) if *last == cache => *keys += 1,
+            _ => self.groups.push((cache, 1)),
+        }
+    }
+}
+
+fn slices(text: Vec<u8>, ends: &[usize]) -> Vec<Bytes> {
+    let text = Bytes::from(text);
+    let starts = std::iter::once(&0).chain(ends);
+    starts.zip(ends).map(|(start, end)| text.slice(*start..*end)).collect()
+}
+
+fn number(number: u64) -> Bytes {
+    Bytes::from(number.to_string())
+}
+
+fn owned(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+impl Answer {
+    fn of(reply: Reply) -> Result<Self, Fault> {
+        let parts: [Reply; 7] =
+            reply.array()?.try_into().map_err(|_| Fault::new(FaultKind::Protocol, "the script answered something else"))?;
+        let [at_ms, id, deleted, counters, unheard, bytes, length] = parts;
+        Ok(Self {
+            at_ms: at_ms.count()?,
+            logged: !id.is_nil(),
+            deleted: deleted.array()?.iter().map(Reply::count).collect::<Result<_, _>>()?,
+            counters: counters.array()?.iter().map(fault).collect::<Result<_, _>>()?,
+            unheard: fault(&unheard)?,
+            log: (bytes.count()?, length.count()?),
+        })
+    }
+}
+
+/// The fault that a text is, if it isn't empty.
+fn fault(reply: &Reply) -> Result<Option<Fault>, Fault> {
+    Ok(Some(reply.text()?).filter(|text| !text.is_empty()).map(Fault::from_server))
+}
