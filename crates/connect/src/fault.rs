@@ -25,6 +25,8 @@ pub enum FaultKind {
     Unauthenticated,
     /// The stream or its consumer group doesn't exist.
     NoGroup,
+    /// There is such a consumer group already.
+    GroupExists,
     /// There is no such key.
     NoKey,
     /// The key holds another type than the command needs.
@@ -49,7 +51,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Unreachable,
         Self::Timeout,
         Self::Loading,
@@ -58,6 +60,7 @@ impl FaultKind {
         Self::Denied,
         Self::Unauthenticated,
         Self::NoGroup,
+        Self::GroupExists,
         Self::NoKey,
         Self::WrongType,
         Self::NotInteger,
@@ -81,6 +84,7 @@ impl FaultKind {
             Self::Denied => "denied",
             Self::Unauthenticated => "unauthenticated",
             Self::NoGroup => "no_group",
+            Self::GroupExists => "group_exists",
             Self::NoKey => "no_key",
             Self::WrongType => "wrong_type",
             Self::NotInteger => "not_integer",
@@ -96,7 +100,7 @@ impl FaultKind {
 }
 
 /// First words of error texts, and what they mean.
-const WORDS: [(&str, FaultKind); 21] = [
+const WORDS: [(&str, FaultKind); 22] = [
     ("LOADING", FaultKind::Loading),
     ("READONLY", FaultKind::ReadOnly),
     ("MASTERDOWN", FaultKind::ReadOnly),
@@ -106,6 +110,7 @@ const WORDS: [(&str, FaultKind); 21] = [
     ("NOAUTH", FaultKind::Unauthenticated),
     ("WRONGPASS", FaultKind::Unauthenticated),
     ("NOGROUP", FaultKind::NoGroup),
+    ("BUSYGROUP", FaultKind::GroupExists),
     ("UNBLOCKED", FaultKind::NoGroup),
     ("WRONGTYPE", FaultKind::WrongType),
     ("NOSCRIPT", FaultKind::NoScript),
@@ -120,8 +125,11 @@ const WORDS: [(&str, FaultKind); 21] = [
     ("NOPROTO", FaultKind::Unsupported),
 ];
 
-/// Errors that begin with `ERR`, told apart by what follows.
-const PHRASES: [(&str, FaultKind); 9] = [
+/// Errors that begin with `ERR`, told apart by what follows, in lower case.
+const PHRASES: [(&str, FaultKind); 12] = [
+    // What a command, key or channel within a script may not be: up to Redis 7.0, and since.
+    ("the user executing the script can't", FaultKind::Denied),
+    ("acl failure in script", FaultKind::Denied),
     ("value is not an integer", FaultKind::NotInteger),
     ("increment or decrement would overflow", FaultKind::NotInteger),
     ("no such key", FaultKind::NoKey),
@@ -131,6 +139,7 @@ const PHRASES: [(&str, FaultKind); 9] = [
     ("max number of clients", FaultKind::Busy),
     ("invalid password", FaultKind::Unauthenticated),
     ("syntax error", FaultKind::Unsupported),
+    ("wrong number of arguments", FaultKind::Unsupported),
 ];
 
 /// Why a command failed.
@@ -171,7 +180,7 @@ impl Fault {
         self.kind == FaultKind::Denied
     }
 
-    /// What the user lacks, as an ACL rule where the server says which: `+unlink`, or `keys`, or `channels`.
+    /// What the user lacks, as an ACL rule where the server says which: `+unlink`; or `keys`, `channels`, `a command of a script`.
     pub fn missing_right(&self) -> Option<String> {
         if !self.is_denied() {
             return None;
@@ -195,6 +204,7 @@ fn judge(text: &str) -> FaultKind {
     if let Some((_, kind)) = WORDS.iter().find(|(known, _)| *known == word) {
         return *kind;
     }
+    let text = text.to_lowercase();
     let phrase = PHRASES.iter().find(|(phrase, _)| text.contains(phrase));
     phrase.map_or(FaultKind::Other, |(_, kind)| *kind)
 }
@@ -225,8 +235,18 @@ impl From<Error> for Fault {
             ErrorKind::Config | ErrorKind::Url => FaultKind::Config,
             _ => FaultKind::Unreachable,
         };
-        Self::new(kind, known.text)
+        Self::new(kind, readable(&known.text))
     }
+}
+
+/// Errors of the system come as Rust prints them for programmers: `Os { code: 111, kind: ConnectionRefused, message: "…" }`.
+fn readable(text: &str) -> &str {
+    let quoted = |begin: &str| text.split_once(begin).and_then(|(_, rest)| rest.split('"').next());
+    let inner = || text.strip_prefix("Custom { kind: ").and_then(|rest| rest.split_once("error: ")).map(|(_, error)| error);
+    quoted("message: \"")
+        .or_else(|| quoted("error: \""))
+        .or_else(|| inner().map(|error| error.trim_end_matches([' ', '}'])))
+        .unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -242,7 +262,7 @@ mod tests {
             ("NOGROUP No such key 'unstale:events' or consumer group 'unstale' in XREADGROUP with GROUP option", FaultKind::NoGroup),
             ("UNBLOCKED the stream key no longer exists", FaultKind::NoGroup),
             ("BUSY Redis is busy running a script.", FaultKind::Busy),
-            ("BUSYGROUP Consumer Group name already exists", FaultKind::Other),
+            ("BUSYGROUP Consumer Group name already exists", FaultKind::GroupExists),
             ("ERR value is not an integer or out of range", FaultKind::NotInteger),
             (
                 "ERR Error running script (call to f_ab): @user_script:1: @user_script: 1: -WRONGTYPE Operation against",
@@ -270,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_missing_right_is_named() {
-        let right = |text| Fault::from_server(text).missing_right();
+        let right = |text: &str| Fault::from_server(text).missing_right();
         assert_eq!(right("NOPERM User app has no permissions to run the 'UNLINK' command"), Some("+unlink".to_owned()));
         assert_eq!(
             right("NOPERM this user has no permissions to run the 'xinfo|groups' command or its subcommand"),
@@ -278,7 +298,24 @@ mod tests {
         );
         assert_eq!(right("NOPERM this user has no permissions to access one of the keys used as arguments"), Some("keys".to_owned()));
         assert_eq!(right("NOPERM No permissions to access a channel"), Some("channels".to_owned()));
+        let newer = "ERR ACL failure in script: User app has no permissions to run the 'unlink' command script: on @user_script:1.";
+        assert_eq!(right(newer), Some("+unlink".to_owned()));
+        let script = |what: &str| right(&format!("ERR The user executing the script can't {what} script: 740d, on @user_script:1."));
+        assert_eq!(script("run this command or subcommand"), Some("a command of a script".to_owned()));
+        assert_eq!(script("access at least one of the keys mentioned in the command arguments"), Some("keys".to_owned()));
+        assert_eq!(script("publish to the channel mentioned in the command"), Some("channels".to_owned()));
         assert_eq!(right("WRONGTYPE Operation"), None);
+    }
+
+    #[test]
+    fn errors_of_the_system_are_readable() {
+        let fault = |details: &'static str| Fault::from(Error::new(ErrorKind::IO, details));
+        let refused = fault(r#"Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }"#);
+        assert_eq!(refused, Fault::new(FaultKind::Unreachable, "Connection refused"));
+        let unknown = fault(r#"Custom { kind: Uncategorized, error: "failed to lookup address information" }"#);
+        assert_eq!(unknown.text, "failed to lookup address information");
+        let tls = fault("Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }");
+        assert_eq!(tls.text, "InvalidCertificate(UnknownIssuer)");
     }
 
     #[test]

@@ -56,34 +56,60 @@ pub(crate) struct Plan {
     pub(crate) performance: PerformanceConfig,
     /// Shown by CLIENT LIST.
     pub(crate) name: String,
+    /// Shown to people: the URL without the password.
+    pub(crate) place: String,
 }
 
 /// What the supervisor and the handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     link: watch::Sender<Link>,
-    current: RwLock<Option<(Client, u64)>>,
+    current: RwLock<Current>,
     /// The newest generation that a command found dead.
     dead: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+enum Current {
+    None,
+    One(Client, u64),
+    /// For good.
+    Closed,
 }
 
 impl Shared {
     pub(crate) fn new() -> Self {
         let link = watch::Sender::new(Link::down(Fault::new(FaultKind::Unreachable, "not connected yet")));
-        Self { link, current: RwLock::new(None), dead: watch::Sender::new(0) }
+        Self { link, current: RwLock::new(Current::None), dead: watch::Sender::new(0) }
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }
 
-    /// The connection that is up, and its generation; or why there is none.
+    /// The connection that is up, and its generation; or that and why there is none.
     pub(crate) fn current(&self) -> Result<(Client, u64), Fault> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        current.ok_or_else(|| match &*self.link.borrow() {
-            Link::Down { why, .. } => Fault::new(FaultKind::Unreachable, why.to_string()),
+        match &*self.current.read().unwrap_or_else(PoisonError::into_inner) {
+            Current::One(client, generation) => Ok((client.clone(), *generation)),
+            Current::None | Current::Closed => Err(self.lost()),
+        }
+    }
+
+    /// What a command without a connection fails with.
+    fn lost(&self) -> Fault {
+        match &*self.link.borrow() {
+            Link::Down { why, .. } => Fault::new(FaultKind::Unreachable, why.text.clone()),
             Link::Up { .. } => Fault::new(FaultKind::Unreachable, "the connection has just ended"),
-        })
+        }
+    }
+
+    /// Waits until the connection of this generation is gone. A command that comes too late to be failed by it would else wait in its
+    /// queue until its time has passed.
+    pub(crate) async fn gone(&self, generation: u64) -> Fault {
+        let is_other = |link: &Link| !matches!(link, Link::Up { generation: other } if *other == generation);
+        // It can't be closed: this has the sender.
+        let _ = self.link().wait_for(is_other).await;
+        self.lost()
     }
 
     /// Gives a connection up that doesn't answer any more.
@@ -92,24 +118,27 @@ impl Shared {
     }
 
     pub(crate) fn close(&self) {
-        self.down(Fault::new(FaultKind::Unreachable, "closed"));
+        self.set(Current::Closed, |link| *link = Link::down(Fault::new(FaultKind::Unreachable, "this client was closed")));
     }
 
     fn up(&self, client: Client, generation: u64) {
-        self.set_current(Some((client, generation)));
-        self.link.send_replace(Link::Up { generation });
+        self.set(Current::One(client, generation), |link| *link = Link::Up { generation });
     }
 
     fn down(&self, fault: Fault) {
-        self.set_current(None);
-        self.link.send_modify(|link| match link {
+        self.set(Current::None, |link| match link {
             Link::Down { why, .. } => *why = fault,
             Link::Up { .. } => *link = Link::down(fault),
         });
     }
 
-    fn set_current(&self, current: Option<(Client, u64)>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+    /// Both change together, and nothing changes once it is closed.
+    fn set(&self, next: Current, link: impl FnOnce(&mut Link)) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*current, Current::Closed) {
+            *current = next;
+            self.link.send_modify(link);
+        }
     }
 }
 
@@ -128,6 +157,7 @@ pub(crate) async fn supervise(plan: Plan, shared: Arc<Shared>) {
             }
             Err(fault) => fault,
         };
+        let why = Fault::new(why.kind, format!("{}: {}", plan.place, why.text));
         tracing::debug!(name = plan.name, generation, kind = why.kind.name(), text = why.text, "no connection to Redis");
         shared.down(why);
         if began.elapsed() > LONGEST_PAUSE * 5 {

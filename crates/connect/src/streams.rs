@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use unstale_events::{Entry, EntryId, Fields};
 
 use crate::client::Client;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::wire::{self, Command, Reply};
 
 /// Which entries a consumer asks for.
@@ -249,7 +249,7 @@ impl Client {
     /// The groups of a stream.
     ///
     /// # Errors
-    /// [`crate::FaultKind::NoKey`] if there is no such stream.
+    /// [`FaultKind::NoKey`] if there is no such stream.
     pub async fn xinfo_groups(&self, stream: &str) -> Result<Vec<GroupInfo>, Fault> {
         let groups = self.reply(Command::new("XINFO").text("GROUPS").stream(stream)).await?.array()?;
         let group = |reply| {
@@ -269,7 +269,7 @@ impl Client {
     /// The consumers of a group.
     ///
     /// # Errors
-    /// [`crate::FaultKind::NoKey`] if there is no such stream, [`crate::FaultKind::NoGroup`] if it has no such group.
+    /// [`FaultKind::NoKey`] if there is no such stream, [`FaultKind::NoGroup`] if it has no such group.
     pub async fn xinfo_consumers(&self, stream: &str, group: &str) -> Result<Vec<ConsumerInfo>, Fault> {
         let consumers = self.reply(Command::new("XINFO").text("CONSUMERS").stream(stream).text(group)).await?.array()?;
         let consumer = |reply| {
@@ -283,7 +283,7 @@ impl Client {
     /// The stream itself.
     ///
     /// # Errors
-    /// [`crate::FaultKind::NoKey`] if there is none.
+    /// [`FaultKind::NoKey`] if there is none.
     pub async fn xinfo_stream(&self, stream: &str) -> Result<StreamInfo, Fault> {
         let named = Named::of(self.reply(Command::new("XINFO").text("STREAM").stream(stream)).await?)?;
         let first = named.get("first-entry")?.clone().array()?.first().map(Reply::entry_id).transpose()?;
@@ -304,16 +304,19 @@ impl Client {
         };
         match self.reply(command.text("MKSTREAM")).await {
             Ok(_) => Ok(true),
-            Err(fault) if fault.text.starts_with("BUSYGROUP") => Ok(false),
+            Err(fault) if fault.kind == FaultKind::GroupExists => Ok(false),
             Err(fault) => Err(fault),
         }
     }
 
     /// Sets the entry that a group delivered last and, where the server can (7.0), how many it has delivered.
     pub async fn xgroup_setid(&self, stream: &str, group: &str, after: EntryId, entries_read: Option<u64>) -> Result<(), Fault> {
-        let mut command = Command::new("XGROUP").text("SETID").stream(stream).text(group).id(after);
+        let command = Command::new("XGROUP").text("SETID").stream(stream).text(group).id(after);
         if let Some(entries_read) = entries_read {
-            command = command.text("ENTRIESREAD").number(entries_read);
+            match self.reply(command.clone().text("ENTRIESREAD").number(entries_read)).await {
+                Err(fault) if fault.kind == FaultKind::Unsupported => {}
+                answer => return answer.map(drop),
+            }
         }
         self.reply(command).await.map(drop)
     }

@@ -28,7 +28,10 @@ pub struct Subscription {
 impl Subscription {
     /// Connects and subscribes; when it returns, the server has confirmed it.
     pub async fn open(server: &Server, channels: &[&str]) -> Result<Self, Fault> {
-        let connection = Connection::open(&plan(server, Role::Commands, "unstale-subscription")?).await?;
+        let mut plan = plan(server, Role::Commands, "unstale-subscription")?;
+        // The default of 32 loses messages in the first burst.
+        plan.performance.broadcast_channel_capacity = 4096;
+        let connection = Connection::open(&plan).await?;
         let messages = connection.client.message_rx();
         let channels: Vec<_> = channels.iter().map(|channel| (*channel).to_owned()).collect();
         connection.client.subscribe(channels).await?;

@@ -147,6 +147,17 @@ impl Redis {
         self.dir.path()
     }
 
+    /// Its version of Redis, major and minor, for what older ones can't do; Valkey names the Redis that it is compatible with.
+    ///
+    /// # Panics
+    /// If it doesn't say.
+    pub fn version(&self) -> (u32, u32) {
+        let info = self.cmd(&["INFO", "server"]).text();
+        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).expect("INFO names the version");
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or_else(|_| panic!("redis_version:{version}")));
+        (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default()
