@@ -13,72 +13,68 @@ use crate::stats::{Stats, Tally};
 /// The shortest time between two summaries.
 const SUMMARY: Duration = Duration::from_secs(1);
 
+/// One batch came back.
+pub(crate) fn delivered(batch: &Batch, delivery: &Delivery) {
+    let operations: Vec<&str> = batch.operations.iter().collect();
+    let correlation_ids: Vec<&str> = batch.correlation_ids.iter().collect();
+    let deleted: u64 = delivery.deleted.iter().sum();
+    if delivery.is_complete() {
+        tracing::debug!(
+            priority = batch.priority.name(),
+            targets = batch.targets.len(),
+            entries = batch.entries.len(),
+            deleted,
+            ?operations,
+            ?correlation_ids,
+            "delivered a batch"
+        );
+        return;
+    }
+    let done = delivery.states.iter().filter(|state| **state == unstale_batcher::TargetState::Done).count();
+    let why = delivery.errors.last().map(|trouble| format!("{} failed: {}", trouble.stage.name(), trouble.fault));
+    tracing::warn!(
+        priority = batch.priority.name(),
+        targets = batch.targets.len(),
+        done,
+        deleted,
+        ?operations,
+        ?correlation_ids,
+        why = why.as_deref().unwrap_or("given up"),
+        "a batch was not delivered whole; what failed stays pending and is tried again"
+    );
+}
+
+/// An entry went to the dead letters.
+pub(crate) fn buried(letter: &Letter) {
+    let codes: Vec<&str> = letter.reasons.iter().map(|reason| reason.code.name()).collect();
+    tracing::warn!(stream = letter.stream, entry = %letter.id, reasons = codes.join(","), "an entry went to the dead letters");
+}
+
+/// Entries were taken over.
+pub(crate) fn claimed(kind: StreamKind, claimed: &Claimed) {
+    if !claimed.entries.is_empty() {
+        tracing::info!(stream = kind.name(), entries = claimed.entries.len(), "took over pending entries");
+    }
+    if !claimed.lost.is_empty() {
+        tracing::warn!(stream = kind.name(), entries = claimed.lost.len(), "pending entries had been trimmed away; their events are lost");
+    }
+}
+
+/// Something went wrong outside a delivery.
+pub(crate) fn trouble(stage: &str, fault: &Fault) {
+    tracing::warn!(stage, %fault, "Redis did not do what was asked; it is asked again");
+}
+
 /// Remembers what the last summary said.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
+pub(crate) struct Summary {
     last: Tally,
     at: Option<Instant>,
 }
 
-impl Journal {
-    /// One batch came back.
-    pub(crate) fn delivered(&self, batch: &Batch, delivery: &Delivery) {
-        let operations: Vec<&str> = batch.operations.iter().collect();
-        let correlation_ids: Vec<&str> = batch.correlation_ids.iter().collect();
-        let deleted: u64 = delivery.deleted.iter().sum();
-        if delivery.is_complete() {
-            tracing::debug!(
-                priority = batch.priority.name(),
-                targets = batch.targets.len(),
-                entries = batch.entries.len(),
-                deleted,
-                ?operations,
-                ?correlation_ids,
-                "delivered a batch"
-            );
-            return;
-        }
-        let done = delivery.states.iter().filter(|state| **state == unstale_batcher::TargetState::Done).count();
-        let why = delivery.errors.last().map(|trouble| format!("{} failed: {}", trouble.stage.name(), trouble.fault));
-        tracing::warn!(
-            priority = batch.priority.name(),
-            targets = batch.targets.len(),
-            done,
-            deleted,
-            ?operations,
-            ?correlation_ids,
-            why = why.as_deref().unwrap_or("given up"),
-            "a batch was not delivered whole; what failed stays pending and is tried again"
-        );
-    }
-
-    /// An entry went to the dead letters.
-    pub(crate) fn buried(&self, letter: &Letter) {
-        let codes: Vec<&str> = letter.reasons.iter().map(|reason| reason.code.name()).collect();
-        tracing::warn!(stream = letter.stream, entry = %letter.id, reasons = codes.join(","), "an entry went to the dead letters");
-    }
-
-    /// Entries were taken over.
-    pub(crate) fn claimed(&self, kind: StreamKind, claimed: &Claimed) {
-        if !claimed.entries.is_empty() {
-            tracing::info!(stream = kind.name(), entries = claimed.entries.len(), "took over pending entries");
-        }
-        if !claimed.lost.is_empty() {
-            tracing::warn!(
-                stream = kind.name(),
-                entries = claimed.lost.len(),
-                "pending entries had been trimmed away; their events are lost"
-            );
-        }
-    }
-
-    /// Something went wrong outside a delivery.
-    pub(crate) fn trouble(&self, stage: &str, fault: &Fault) {
-        tracing::warn!(stage, %fault, "Redis did not do what was asked; it is asked again");
-    }
-
+impl Summary {
     /// Says what was done since the last summary, if anything was.
-    pub(crate) fn summary(&mut self, stats: &Stats, now: Instant) {
+    pub(crate) fn write(&mut self, stats: &Stats, now: Instant) {
         if self.at.is_some_and(|at| now.saturating_duration_since(at) < SUMMARY) {
             return;
         }

@@ -18,7 +18,7 @@ use unstale_source::{Beat, Claimed, Letter, Letters, Membership, Names, Survey};
 use crate::chores::{self, Done, Whose};
 use crate::handle::{Call, Deliver, DeliverError, DeliverReport, Request, Seat};
 use crate::inputs::{Inputs, Returned, Step};
-use crate::journal::Journal;
+use crate::journal::{self, Summary};
 use crate::settings::{Parts, Settings, Unrouted};
 use crate::stats::{Delivered, Outcome, Settled, Stats};
 use crate::stream::{Recovery, Stream};
@@ -69,7 +69,7 @@ impl Pipeline {
             chores: FuturesUnordered::new(),
             seat,
         };
-        let state = State {
+        let owner = State {
             batcher: Batcher::new(settings.batching.clone()),
             router: parts.router,
             sink: parts.sink,
@@ -77,7 +77,7 @@ impl Pipeline {
             letters: parts.letters,
             names: parts.names,
             watch: Watch::new(parts.links, settings.health),
-            journal: Journal::default(),
+            summary: Summary::default(),
             stats,
             settings,
             invalidation: Invalidation::default(),
@@ -94,7 +94,7 @@ impl Pipeline {
             shown: now,
             draining: None,
         };
-        Self { inputs, state }
+        Self { inputs, state: owner }
     }
 
     /// Runs until it was told to drain and has.
@@ -124,7 +124,7 @@ struct State {
     names: Names,
     batcher: Batcher,
     watch: Watch,
-    journal: Journal,
+    summary: Summary,
     stats: Stats,
     /// What the routes made of the event at hand; kept for its memory.
     invalidation: Invalidation,
@@ -377,7 +377,7 @@ impl State {
         self.flying_bytes -= batch.load.bytes;
         let settlement = batch.settle(&delivery.states);
         self.count(&batch, &delivery, &settlement.counts, settlement.done.iter().map(|(_, id)| *id), closed, now);
-        self.journal.delivered(&batch, &delivery);
+        journal::delivered(&batch, &delivery);
         for trouble in &delivery.errors {
             self.watch.missing(&trouble.fault, now);
         }
@@ -401,21 +401,7 @@ impl State {
         if settlement.failed.is_empty() {
             inputs.streams().into_iter().for_each(|stream| stream.delivering(now));
         }
-        self.give_up(settlement.failed, inputs, now);
-    }
-
-    /// Leaves entries pending, counted as often delivered as before this time.
-    fn give_up(&mut self, failed: Vec<(StreamKind, EntryId)>, inputs: &mut Inputs, now: Instant) {
-        let mut released: HashMap<(StreamKind, u64), Vec<EntryId>> = HashMap::new();
-        for (kind, id) in failed {
-            let deliveries = inputs.stream(kind).let_go(id);
-            released.entry((kind, deliveries.saturating_sub(1))).or_default().push(id);
-            inputs.stream(kind).recover_later(now);
-        }
-        for ((kind, deliveries), ids) in released {
-            let chore = chores::release(inputs.stream(kind).group(), ids, deliveries);
-            inputs.chores.push(chore);
-        }
+        give_up(settlement.failed, inputs, now);
     }
 
     fn answer(&mut self, ticket: u64, verdict: &Verdict, delivery: &unstale_sink::Delivery) {
@@ -504,7 +490,7 @@ impl State {
         self.burials -= 1;
         match buried {
             Ok(_) => {
-                self.journal.buried(&letter);
+                journal::buried(&letter);
                 stream.owed.push(letter.id);
             }
             Err(fault) => {
@@ -521,24 +507,17 @@ impl State {
             Ok(found) => found,
             Err(fault) => {
                 self.trouble("claim", &fault, now);
-                self.looked(stream, whose);
+                stream.looked(whose);
                 stream.recover_later(now);
                 return;
             }
         };
         let quiet = if whose == Whose::Own { Duration::ZERO } else { QUIET };
         let (plain, suspect) = stream.choose(found);
-        self.looked(stream, whose);
+        stream.looked(whose);
         let claims: Vec<_> = [plain, suspect.into_iter().collect()].into_iter().filter(|found| !found.is_empty()).collect();
         let group = stream.group().clone();
         inputs.chores.extend(claims.into_iter().map(|found| chores::claim(&group, found, quiet)));
-    }
-
-    fn looked(&mut self, stream: &mut Stream, whose: Whose) {
-        match whose {
-            Whose::Own => stream.recovery = Recovery::None,
-            Whose::Others => stream.sweeping = false,
-        }
     }
 
     fn claimed(&mut self, stream: &mut Stream, before: &[(EntryId, u64)], claimed: Result<Claimed, Fault>, now: Instant) {
@@ -551,7 +530,7 @@ impl State {
                 return stream.recover_later(now);
             }
         };
-        self.journal.claimed(stream.kind(), &claimed);
+        journal::claimed(stream.kind(), &claimed);
         let deliveries: HashMap<EntryId, u64> = before.iter().copied().collect();
         if !claimed.entries.iter().any(|entry| stream.suspect == Some(entry.id)) {
             stream.forget_suspect(before);
@@ -596,12 +575,12 @@ impl State {
         let age = survey.oldest.map_or(Duration::ZERO, |id| Duration::from_millis(beat.now_ms.saturating_sub(id.ms)));
         self.stats.seen(kind, survey.lag, survey.pending, age);
         if beat.holds_lease && self.draining.is_none() {
-            self.sweep(kind, survey, &beat, inputs);
+            self.sweep(kind, &survey, &beat, inputs);
         }
     }
 
     /// What only the holder of the lease does: trims, takes over what the dead left, removes their names.
-    fn sweep(&mut self, kind: StreamKind, survey: Survey, beat: &Beat, inputs: &mut Inputs) {
+    fn sweep(&mut self, kind: StreamKind, survey: &Survey, beat: &Beat, inputs: &mut Inputs) {
         let Inputs { critical, ordinary, chores, .. } = inputs;
         let stream = if kind == StreamKind::Critical { critical } else { ordinary };
         let trims = kind == StreamKind::Critical || self.settings.trim;
@@ -627,7 +606,7 @@ impl State {
     fn trouble(&mut self, stage: &'static str, fault: &Fault, now: Instant) {
         self.stats.error(stage, fault.kind.name(), 1);
         self.watch.missing(fault, now);
-        self.journal.trouble(stage, fault);
+        journal::trouble(stage, fault);
     }
 }
 
@@ -637,7 +616,7 @@ impl State {
         self.watch.links(&mut self.stats);
         let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
         inputs.seat.publish_health(health);
-        self.journal.summary(&self.stats, now);
+        self.summary.write(&self.stats, now);
     }
 
     fn show(&mut self, inputs: &mut Inputs, now: Instant) {
@@ -693,6 +672,20 @@ impl State {
             Ok(Err(fault)) => tracing::warn!(%fault, "could not say goodbye; the others will find out"),
             Err(_) => tracing::warn!("could not say goodbye in time; the others will find out"),
         }
+    }
+}
+
+/// Leaves entries pending, counted as often delivered as before this time.
+fn give_up(failed: Vec<(StreamKind, EntryId)>, inputs: &mut Inputs, now: Instant) {
+    let mut released: HashMap<(StreamKind, u64), Vec<EntryId>> = HashMap::new();
+    for (kind, id) in failed {
+        let deliveries = inputs.stream(kind).let_go(id);
+        released.entry((kind, deliveries.saturating_sub(1))).or_default().push(id);
+        inputs.stream(kind).recover_later(now);
+    }
+    for ((kind, deliveries), ids) in released {
+        let chore = chores::release(inputs.stream(kind).group(), ids, deliveries);
+        inputs.chores.push(chore);
     }
 }
 

@@ -9,6 +9,8 @@ use unstale_connect::PendingEntry;
 use unstale_events::{EntryId, StreamKind};
 use unstale_source::{Group, Reader};
 
+use crate::chores::Whose;
+
 /// From this delivery count on an entry is suspected to kill the process, and travels alone.
 pub(crate) const SUSPECT: u64 = 3;
 /// The most entries that one read asks for.
@@ -32,6 +34,9 @@ pub(crate) enum Recovery {
     /// The look is under way.
     Looking,
 }
+
+/// A pending entry, and how often it was delivered.
+pub(crate) type Found = (EntryId, u64);
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -88,8 +93,7 @@ impl Stream {
 
     /// Takes note of how large entries are. Large ones count at once, small ones bit by bit.
     pub(crate) fn weigh(&mut self, bytes: usize, entries: usize) {
-        if entries > 0 {
-            let average = bytes / entries;
+        if let Some(average) = bytes.checked_div(entries) {
             self.average_bytes = average.max((self.average_bytes * 3 + average) / 4);
         }
     }
@@ -168,6 +172,14 @@ impl Stream {
         }
     }
 
+    /// A look at pending entries has ended.
+    pub(crate) fn looked(&mut self, whose: Whose) {
+        match whose {
+            Whose::Own => self.recovery = Recovery::None,
+            Whose::Others => self.sweeping = false,
+        }
+    }
+
     /// An XACK failed: it is sent again after a pause.
     pub(crate) fn ack_failed(&mut self, left: Vec<EntryId>, now: Instant) {
         self.owed.extend(left);
@@ -175,7 +187,7 @@ impl Stream {
     }
 
     /// Of listed pending entries, those to claim now: all that nobody suspects, and one suspect if none is under way.
-    pub(crate) fn choose(&mut self, listed: Vec<PendingEntry>) -> (Vec<(EntryId, u64)>, Option<(EntryId, u64)>) {
+    pub(crate) fn choose(&mut self, listed: Vec<PendingEntry>) -> (Vec<Found>, Option<Found>) {
         let free = listed.into_iter().filter(|entry| !self.holds(entry.id)).map(|entry| (entry.id, entry.deliveries));
         let (suspects, plain): (Vec<_>, Vec<_>) = free.partition(|(_, deliveries)| *deliveries >= SUSPECT);
         let suspect = if self.suspect.is_none() { suspects.first().copied() } else { None };

@@ -48,7 +48,7 @@ impl Watch {
             match &now {
                 Link::Up { generation } if !*was_up => tracing::info!(role, generation, "connected to Redis"),
                 Link::Down { why, .. } if *was_up => {
-                    tracing::warn!(role, %why, "lost the connection to Redis; trying again until it is back")
+                    tracing::warn!(role, %why, "lost the connection to Redis; trying again until it is back");
                 }
                 _ => {}
             }

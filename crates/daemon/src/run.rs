@@ -1,0 +1,218 @@
+//! `unstale run`: puts the parts together, runs the loop, and ends it when the process is told to.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use unstale_batcher::Settings as Batching;
+use unstale_connect::{Client, Fault, FaultKind, Role, Server};
+use unstale_events::{CacheId, StreamKind};
+use unstale_pipeline::handle::{Handle, seat};
+use unstale_pipeline::health::Thresholds;
+use unstale_pipeline::stats::{Labels, Stats};
+use unstale_pipeline::{Ended, Parts, Pipeline, ROLES, Settings, Unrouted};
+use unstale_router::Router;
+use unstale_sink::{Budgets, Clients, Sink, Stage};
+use unstale_source::{Group, Letters, LettersConfig, Membership, Names, Reader, Start};
+
+use crate::cli::Exit;
+use crate::config::{self, Config, Loaded};
+use crate::signals::Signals;
+use crate::telemetry;
+
+/// How long a read waits for entries: also how seldom an idle sidecar asks.
+const BLOCK: Duration = Duration::from_secs(2);
+/// The stages outside deliveries that can meet an error.
+const STAGES: [&str; 7] = ["read", "ack", "bury", "claim", "release", "beat", "survey"];
+/// Why whole caches are flushed.
+const CAUSES: [&str; 2] = ["request", "loss"];
+
+/// Runs the sidecar until it is told to end.
+pub async fn run(loaded: Loaded) -> Exit {
+    telemetry::init(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let Loaded { config, router, .. } = loaded;
+    let (Some(mut signals), Some(assembly)) = (reported(Signals::listen()), reported(assemble(&config, &Arc::new(router)))) else {
+        return Exit::Failed;
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), instance = assembly.instance, namespace = config.namespace, "unstale starts");
+    let handle = assembly.handle.clone();
+    tokio::spawn(async move {
+        let signal = signals.next().await;
+        tracing::info!(signal, "told to end");
+        handle.drain();
+        signals.exit_on_next();
+    });
+    match assembly.pipeline.run().await {
+        Ended::Drained => Exit::Done,
+        Ended::Deadline { left } => {
+            tracing::warn!(left, "the drain deadline passed; what is left stays pending and will be taken over");
+            Exit::Undrained
+        }
+    }
+}
+
+/// What went right; what went wrong is logged.
+fn reported<T>(result: Result<T, impl std::fmt::Display>) -> Option<T> {
+    result.inspect_err(|error| tracing::error!("can't start: {error}")).ok()
+}
+
+/// A few letters that tell this process from the one that had its name before.
+fn suffix() -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let random = RandomState::new().hash_one(std::process::id());
+    (0..5).map(|index| char::from(LETTERS[(random >> (index * 5)) as usize % LETTERS.len()])).collect()
+}
+
+/// A sidecar ready to run.
+#[derive(Debug)]
+pub struct Assembly {
+    /// The loop.
+    pub pipeline: Pipeline,
+    /// What looks at it and asks it.
+    pub handle: Handle,
+    /// The connection for everything but reads and deliveries.
+    pub control: Client,
+    /// This process's name among the sidecars.
+    pub instance: String,
+    /// The names of the namespace.
+    pub names: Names,
+}
+
+/// Puts a sidecar together. It begins to connect at once, and reports what it can't reach rather than fail.
+///
+/// # Errors
+/// What is wrong with the servers' settings or files.
+pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, String> {
+    let server = server(config, router)?;
+    let names = config.names();
+    let instance = format!("{}-{}", config.instance.name, suffix());
+    let open = |role: Role, what: &str| Client::open(&server, role, &format!("unstale:{what}:{instance}")).map_err(|fault| fault.to_string());
+    let reading = Role::Reader { block: BLOCK };
+    let [read, read_critical] = [open(reading, ROLES[0])?, open(reading, ROLES[1])?];
+    let [deliver, deliver_critical] = [open(Role::Commands, ROLES[2])?, open(Role::Commands, ROLES[3])?];
+    let [scan, scan_critical, control] = [open(Role::Commands, ROLES[4])?, open(Role::Commands, ROLES[5])?, open(Role::Commands, ROLES[6])?];
+    let clients = [&read, &read_critical, &deliver, &deliver_critical, &scan, &scan_critical, &control];
+    let links = ROLES.into_iter().zip(clients.map(Client::link)).collect();
+    let group = |kind, start| Group::new(control.clone(), kind, names.stream(kind), &names.group, &instance, start);
+    let ordinary_start = if !names.owned && config.bus.start == config::Start::Now { Start::End } else { Start::Beginning };
+    let sink = Sink::new(
+        sink_config(config, router, &names, &instance),
+        Arc::clone(router.caches()),
+        Clients { ordinary: deliver.clone(), critical: deliver_critical.clone(), scan: scan.clone(), critical_scan: scan_critical.clone() },
+    );
+    let parts = Parts {
+        router: Arc::clone(router),
+        sink: Arc::new(sink),
+        critical: Reader::new(read_critical.clone(), group(StreamKind::Critical, Start::Beginning), BLOCK),
+        ordinary: Reader::new(read.clone(), group(StreamKind::Ordinary, ordinary_start), BLOCK),
+        membership: Membership::new(control.clone(), &names, &instance),
+        letters: Letters::new(control.clone(), letters_config(config, &names, &instance)),
+        names: names.clone(),
+        control: control.clone(),
+        links,
+    };
+    let stats = Stats::new(labels(router));
+    let (seat, handle) = seat(stats.clone());
+    let pipeline = Pipeline::new(settings(config, router, &names), parts, stats, seat);
+    Ok(Assembly { pipeline, handle, control, instance, names })
+}
+
+/// The one server of bus and caches.
+fn server(config: &Config, router: &Router) -> Result<Server, String> {
+    let named = |name: &str| {
+        let redis = config.redis.get(name).ok_or_else(|| format!("no server is named `{name}`"))?;
+        redis.server().map_err(|error| format!("redis.{name}: {error}"))
+    };
+    let bus = named(&config.bus.redis)?;
+    for (_, cache) in router.caches().iter() {
+        if !named(&cache.redis)?.is_same_database(&bus) {
+            return Err(format!(
+                "cache.{}.redis = `{}` is another server or database than the bus (`{}`): this release needs both on one",
+                cache.name, cache.redis, config.bus.redis
+            ));
+        }
+    }
+    Ok(bus)
+}
+
+fn sink_config(config: &Config, router: &Router, names: &Names, instance: &str) -> unstale_sink::Config {
+    unstale_sink::Config {
+        notices: names.notices.clone(),
+        publish: config.notices.publish,
+        max_keys: config.notices.max_keys,
+        retain: config.notices.retain,
+        retain_bytes: config.notices.retain_bytes,
+        origin: instance.to_owned(),
+        budgets: Budgets { normal: config.retry.budget, critical: config.retry.critical_budget },
+        republish: router.republish().to_vec(),
+    }
+}
+
+fn letters_config(config: &Config, names: &Names, instance: &str) -> LettersConfig {
+    LettersConfig {
+        stream: names.dead.clone(),
+        retain: config.dead_letters.retain,
+        retain_bytes: config.dead_letters.retain_bytes,
+        entry: size(config.limits.entry),
+        origin: instance.to_owned(),
+    }
+}
+
+fn settings(config: &Config, router: &Router, names: &Names) -> Settings {
+    let health = &config.health;
+    Settings {
+        batching: batching(&config.batching, router),
+        entry_bytes: size(config.limits.entry),
+        memory: size(config.limits.memory),
+        unrouted: match config.bus.unrouted {
+            config::Unrouted::Ack => Unrouted::Acknowledge,
+            config::Unrouted::DeadLetter => Unrouted::DeadLetter,
+        },
+        min_idle: config.reclaim.min_idle,
+        critical_min_idle: config.reclaim.critical_min_idle,
+        max_deliveries: config.reclaim.max_deliveries,
+        trim: names.owned || config.bus.trim,
+        drain: config.drain.deadline,
+        health: Thresholds {
+            depth: health.depth,
+            ping: health.ping,
+            error_rate: health.error_rate,
+            lag: health.lag,
+            oldest_pending: health.oldest_pending,
+        },
+    }
+}
+
+fn batching(batching: &config::Batching, router: &Router) -> Batching {
+    let windows = &batching.windows;
+    let repeated = router.caches().iter().filter(|(_, cache)| !cache.second_delete.is_zero());
+    Batching {
+        enabled: batching.enabled,
+        window: batching.window,
+        windows: [None, windows.high, windows.normal, windows.low],
+        max_size: batching.max_size,
+        coalescing: batching.coalescing,
+        unfolded: repeated.map(|(id, _)| id).collect::<Vec<CacheId>>(),
+    }
+}
+
+fn labels(router: &Router) -> Labels {
+    Labels {
+        caches: router.caches().iter().map(|(_, cache)| cache.name.clone()).collect(),
+        types: router.labels().to_vec(),
+        stages: Stage::ALL.into_iter().map(Stage::name).chain(STAGES).collect(),
+        kinds: FaultKind::ALL.into_iter().map(FaultKind::name).collect(),
+        roles: ROLES.to_vec(),
+        causes: CAUSES.to_vec(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        routes: router.fingerprint().to_owned(),
+    }
+}
+
+/// Sizes beyond the address space can't be reached anyway.
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
