@@ -2,12 +2,13 @@
 
 /// Whether two names are equal without the case of ASCII letters, `_` and `-`.
 pub fn same_name(a: &str, b: &str) -> bool {
-    let (mut a, mut b) = (letters(a), letters(b));
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     loop {
-        match (a.next(), b.next()) {
-            (None, None) => return true,
-            (left, right) if left == right => {}
-            _ => return false,
+        match (a, b) {
+            ([x, after_x @ ..], [y, after_y @ ..]) if x.eq_ignore_ascii_case(y) => (a, b) = (after_x, after_y),
+            ([b'_' | b'-', after @ ..], _) => a = after,
+            (_, [b'_' | b'-', after @ ..]) => b = after,
+            _ => return a.is_empty() && b.is_empty(),
         }
     }
 }
@@ -15,10 +16,6 @@ pub fn same_name(a: &str, b: &str) -> bool {
 /// A name in the one spelling that all its spellings share.
 pub fn canonical(name: &str) -> String {
     name.chars().filter(|char| !matches!(char, '_' | '-')).map(|char| char.to_ascii_lowercase()).collect()
-}
-
-fn letters(name: &str) -> impl Iterator<Item = u8> {
-    name.bytes().filter(|byte| !matches!(byte, b'_' | b'-')).map(|byte| byte.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -39,5 +36,12 @@ mod tests {
             assert!(!same_name(other, "key_hash"), "{other}");
         }
         assert!(same_name("", "_-"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_are_the_same_if_their_canonical_spellings_are(a in "[aAbB_-]{0,5}", b in "[aAbB_-]{0,5}") {
+            proptest::prop_assert_eq!(same_name(&a, &b), canonical(&a) == canonical(&b));
+        }
     }
 }

@@ -97,7 +97,7 @@ proptest! {
     #[test]
     fn every_wire_form_of_an_event_is_the_same_event(attributes in prop::collection::btree_map("x[a-f]{1,6}", json_value(), 0..6)) {
         let members: Vec<_> = attributes.iter().map(|(name, value)| format!("{name:?}:{value}")).collect();
-        let json = format!(r#"{{{}}}"#, [&[r#""type":"T""#.to_owned()], &members[..]].concat().join(","));
+        let json = format!("{{{}}}", [&[r#""type":"T""#.to_owned()], &members[..]].concat().join(","));
         let event = Event::from_json(json.as_bytes()).unwrap();
         for encoding in ENCODINGS {
             let fields = match event.to_fields(encoding) {
