@@ -57,8 +57,11 @@ impl Batcher {
 
     /// Takes out the most urgent batch that is due, of the lanes that `allowed` lets through.
     pub fn pop(&mut self, allowed: impl Fn(Priority) -> bool, now: Instant) -> Option<Batch> {
-        let Self { lanes, draining, .. } = self;
-        Priority::ALL.into_iter().filter(|priority| allowed(*priority)).find_map(|priority| lanes[priority.index()].pop(now, *draining))
+        let Self { settings, lanes, draining } = self;
+        Priority::ALL
+            .into_iter()
+            .filter(|priority| allowed(*priority))
+            .find_map(|priority| lanes[priority.index()].pop(settings, now, *draining))
     }
 
     /// When [`Batcher::pop`] with the same `allowed` will have a batch: a moment in the past if it has one now, `None` if those lanes are empty.

@@ -38,24 +38,24 @@ impl Lane {
     /// Takes an entry in: into the open batch if it fits, else into a new one.
     pub(crate) fn push(&mut self, item: Item<'_>, settings: &Settings, now: Instant) {
         if self.open.as_ref().is_some_and(|open| !open.fits(item.targets, &self.seen, settings)) {
-            self.close(false);
+            self.close(settings, false);
         }
         if self.add(item, settings, now) {
-            self.close(false);
+            self.close(settings, false);
         }
     }
 
     /// Takes an entry in as a batch of its own.
     pub(crate) fn push_alone(&mut self, item: Item<'_>, settings: &Settings, now: Instant, suspect: bool) {
-        self.close(false);
+        self.close(settings, false);
         self.add(item, settings, now);
-        self.close(suspect);
+        self.close(settings, suspect);
     }
 
     /// Takes out the oldest batch that is closed or due.
-    pub(crate) fn pop(&mut self, now: Instant, draining: bool) -> Option<Batch> {
+    pub(crate) fn pop(&mut self, settings: &Settings, now: Instant, draining: bool) -> Option<Batch> {
         if self.closed.is_empty() && self.open.as_ref().is_some_and(|open| draining || open.due <= now) {
-            self.close(false);
+            self.close(settings, false);
         }
         let batch = self.closed.pop_front()?;
         self.load -= batch.load;
@@ -79,9 +79,9 @@ impl Lane {
         open.is_full(settings)
     }
 
-    fn close(&mut self, alone: bool) {
+    fn close(&mut self, settings: &Settings, alone: bool) {
         if let Some(open) = self.open.take() {
-            self.closed.push_back(open.close(alone));
+            self.closed.push_back(open.close(settings, alone));
             self.seen.clear();
         }
     }

@@ -8,6 +8,7 @@
 
 mod batch;
 mod batcher;
+mod fold;
 mod labels;
 mod lane;
 mod open;

@@ -6,6 +6,7 @@ use unstale_events::{Priority, Target, TargetKind, Targets};
 
 use crate::batch::{Batch, BatchEntry, Count, Load};
 use crate::batcher::Item;
+use crate::fold::fold;
 use crate::labels::Labels;
 use crate::seen::{Seen, append};
 use crate::settings::Settings;
@@ -84,9 +85,12 @@ impl Open {
     }
 
     /// Closes it: from here on nothing joins.
-    pub(crate) fn close(self, alone: bool) -> Batch {
+    pub(crate) fn close(self, settings: &Settings, alone: bool) -> Batch {
         let mut batch = self.batch;
         batch.alone = alone;
+        if settings.coalescing && batch.priority != Priority::Critical {
+            fold(&mut batch, &settings.unfolded);
+        }
         batch.counts = counts(&batch);
         batch
     }

@@ -195,6 +195,61 @@ fn equal_texts_of_different_caches_or_kinds_are_different_targets() {
 }
 
 #[test]
+fn a_key_that_a_pattern_of_its_batch_matches_needs_no_delete_of_its_own() {
+    let mut bench = Bench::busy(Settings::default());
+    bench.push(Normal, &["list:1", "other", "list:2"]);
+    bench.push(Normal, &["list:*"]);
+    bench.push(Normal, &["list:2"]);
+    bench.wait(100);
+    let batch = bench.pop().remove(0);
+    assert_eq!(texts(&batch), ["other", "list:*"]);
+    assert_eq!(batch.counts, [Count { queued: 5, coalesced: 3 }]);
+    let wanted: Vec<&[u32]> = batch.entries.iter().map(|entry| batch.wanted_by(entry)).collect();
+    assert_eq!(wanted, [&[1, 0, 1][..], &[1], &[1]], "who asked for a folded key waits for the pattern");
+}
+
+#[test]
+fn in_critical_a_key_never_waits_for_a_pattern() {
+    let mut bench = Bench::busy(Settings::default());
+    bench.push(Critical, &["list:1", "list:*"]);
+    assert_eq!(texts(&bench.pop()[0]), ["list:1", "list:*"]);
+}
+
+#[test]
+fn a_pattern_of_another_cache_deletes_nothing_here() {
+    let mut bench = Bench::busy(Settings::default());
+    bench.push_targets(Normal, &targets_of(CacheId(0), &["list:1"]));
+    bench.push_targets(Normal, &targets_of(CacheId(1), &["list:*"]));
+    bench.wait(100);
+    assert_eq!(texts(&bench.pop()[0]), ["list:1", "list:*"]);
+}
+
+#[test]
+fn keys_of_a_cache_with_a_second_delete_stay_themselves() {
+    let mut bench = Bench::busy(Settings { unfolded: vec![CacheId(0)], ..Settings::default() });
+    bench.push(Normal, &["list:1", "list:*"]);
+    bench.wait(100);
+    assert_eq!(texts(&bench.pop()[0]), ["list:1", "list:*"]);
+}
+
+#[test]
+fn a_counter_is_never_folded() {
+    let mut bench = Bench::busy(Settings::default());
+    bench.push(Normal, &["+list:n", "list:*"]);
+    bench.wait(100);
+    assert_eq!(texts(&bench.pop()[0]), ["list:n", "list:*"]);
+}
+
+#[test]
+fn where_matching_would_cost_too_much_keys_stay_themselves() {
+    let mut bench = Bench::busy(Settings::default());
+    let long = "a".repeat(5000);
+    bench.push(Normal, &[&format!("p:{long}b"), &format!("p:*{long}b")]);
+    bench.wait(100);
+    assert_eq!(bench.pop()[0].targets.len(), 2, "25 million steps at worst, to save one delete");
+}
+
+#[test]
 fn counters_are_bumped_once_a_batch_and_are_no_targets() {
     for coalescing in [true, false] {
         let mut bench = Bench::busy(Settings { max_size: 2, coalescing, ..Settings::default() });
