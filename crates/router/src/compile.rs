@@ -53,9 +53,8 @@ impl Default for Input {
 /// All the mistakes, at once.
 pub fn compile(input: &Input) -> Result<Router, Problems> {
     let mut problems = Problems::new();
-    let mut packs = packs(input.file.as_ref(), &input.presets, &input.overrides, &mut problems);
+    let Some(mut packs) = packs(input.file.as_ref(), &input.presets, &input.overrides, &mut problems) else { return Err(problems) };
     let declared = declare::declare(&mut packs, input, &mut problems);
-    let is_sound = problems.is_empty();
     let mut caches = Caches::new(declared.caches, &declared.protected, &input.namespace, &input.own_keys);
     let drafts = drafts(&mut packs, &caches, &mut problems);
     let republish = declare::republish(&mut packs, &caches, &input.namespace, &mut problems);
@@ -63,10 +62,8 @@ pub fn compile(input: &Input) -> Result<Router, Problems> {
         pack.table.refuse_rest("a preset", &["vars", "protected", "cache", "route", "republish"], &mut problems);
     }
     drafts.iter().flat_map(|draft| &draft.rule.bumps).for_each(|(_, key)| caches.add_counter(key));
-    if is_sound {
-        for draft in &drafts {
-            draft.check(&caches, &mut problems);
-        }
+    for draft in &drafts {
+        draft.check(&caches, &declared.broken, &mut problems);
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -192,19 +189,20 @@ impl Draft {
     }
 
     /// Checks what can be known of the targets before any event: that they lie in their caches.
-    fn check(&self, caches: &Caches, problems: &mut Problems) {
-        for (target, text) in self.rule.targets.iter().zip(&self.targets) {
+    fn check(&self, caches: &Caches, broken: &[String], problems: &mut Problems) {
+        let sound = |cache: CacheId| !broken.contains(&caches.get(cache).name);
+        for (target, text) in self.rule.targets.iter().zip(&self.targets).filter(|(target, _)| sound(target.cache)) {
             if let Err(refusal) = judge(target, caches) {
-                let help = refusal_help(target.cache, refusal, caches);
+                let help = refusal_help(target.cache, refusal, caches) + &text.note();
                 problems.report(&text.at, format!("`{}` {}", text.content, caches.explain(target.cache, refusal)), help);
             }
         }
-        for ((cache, key), text) in self.rule.bumps.iter().zip(&self.bumps) {
+        for ((cache, key), text) in self.rule.bumps.iter().zip(&self.bumps).filter(|((cache, _), _)| sound(*cache)) {
             if caches.get(*cache).store == Store::Local {
                 let message = format!("a counter in cache `{}`, which has nothing in Redis", caches.get(*cache).name);
                 problems.report(&text.at, message, "leave the counter out: the cache's store is `local`");
             } else if let Err(refusal) = caches.judge_counter(*cache, key.as_bytes()) {
-                let help = refusal_help(*cache, refusal, caches);
+                let help = refusal_help(*cache, refusal, caches) + &text.note();
                 problems.report(&text.at, format!("`{}` {}", text.content, caches.explain(*cache, refusal)), help);
             }
         }
@@ -259,11 +257,7 @@ fn priority(table: &mut Table, problems: &mut Problems) -> Priority {
     let Some(text) = text.filter(|text| !text.broken) else { return Priority::Normal };
     Priority::from_name(&text.content).unwrap_or_else(|| {
         let known = Priority::ALL.map(Priority::name);
-        problems.report(
-            &text.at,
-            format!("unknown priority `{}`", text.content),
-            format!("{}; write one of {}", did_you_mean(&text.content, &known), listed(&known)),
-        );
+        problems.report(&text.at, format!("unknown priority `{}`", text.content), did_you_mean(&text.content, &known));
         Priority::Normal
     })
 }

@@ -42,6 +42,10 @@ pub enum Format {
 pub(crate) struct Declared {
     pub(crate) caches: Vec<Cache>,
     pub(crate) protected: Vec<String>,
+    /// The names of caches whose declaration has mistakes: what lies in them can't be judged.
+    pub(crate) broken: Vec<String>,
+    /// In which source each cache is declared.
+    places: Vec<String>,
 }
 
 pub(crate) fn declare(packs: &mut [Pack], input: &Input, problems: &mut Problems) -> Declared {
@@ -65,6 +69,7 @@ impl Declared {
         let name = key.name.as_str();
         let example = format!("[cache.{name}]");
         let Some(mut table) = node.table(name, &example, problems) else { return };
+        let before = problems.len();
         self.check_name(key, problems);
         let prefixes = self.prefixes(key, &mut table, input, problems);
         let cache = Cache {
@@ -76,6 +81,10 @@ impl Declared {
         };
         let place = preset.map_or(format!("`{example}`"), |preset| format!("`[preset.{preset}.cache.{name}]`"));
         table.refuse_rest(&place, &CACHE_KEYS, problems);
+        if problems.len() > before || cache.prefixes.is_empty() {
+            self.broken.push(cache.name.clone());
+        }
+        self.places.push(problems.source_name(&key.at).to_owned());
         self.caches.push(cache);
     }
 
@@ -84,10 +93,10 @@ impl Declared {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
             problems.report(&key.at, format!("`{name}` can't be a cache's name"), "use letters, digits, `_`, `-` and `.`");
         }
-        if self.caches.iter().any(|cache| cache.name == name) {
+        if let Some(first) = self.caches.iter().position(|cache| cache.name == name) {
             let help =
                 format!("name this one otherwise; single settings of a preset's cache are changed under `[preset.NAME.cache.{name}]`");
-            problems.report(&key.at, format!("cache `{name}` is declared twice"), help);
+            problems.report(&key.at, format!("cache `{name}` is declared twice, first in {}", self.places[first]), help);
         }
         if self.caches.len() >= usize::from(u16::MAX) {
             problems.report(&key.at, "too many caches", format!("at most {} can be declared", u16::MAX));
@@ -115,11 +124,11 @@ impl Declared {
 
     fn check_prefix(&self, name: &str, prefix: &str, text: &Text, input: &Input, problems: &mut Problems) {
         if prefix.starts_with(&own_prefix(&input.namespace)) || input.own_keys.iter().any(|own| own == prefix) {
-            let help = "choose another `namespace` for the sidecar's own keys, or another prefix for the cache";
+            let help = format!("choose another `namespace` for the sidecar's own keys, or another prefix for the cache{}", text.note());
             problems.report(&text.at, format!("`{prefix}` lies among this sidecar's own keys (namespace `{}`)", input.namespace), help);
         }
         if let Some(other) = self.caches.iter().find(|cache| cache.name != name && cache.prefixes.iter().any(|taken| taken == prefix)) {
-            let help = "a prefix has one owner; prefixes may nest, then the longest owns the key";
+            let help = format!("a prefix has one owner; prefixes may nest, then the longest owns the key{}", text.note());
             problems.report(&text.at, format!("prefix `{prefix}` is declared by cache `{}` too", other.name), help);
         }
     }
@@ -135,7 +144,7 @@ fn prefix(text: &Text, what: &str, problems: &mut Problems) -> Option<String> {
         problems.report(
             &text.at,
             format!("{what} is empty: every key would begin with it"),
-            "write the beginning of the keys, such as `product:`",
+            format!("write the beginning of the keys, such as `product:`{}", text.note()),
         );
         return None;
     }

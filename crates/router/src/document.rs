@@ -43,6 +43,7 @@ pub(crate) struct Text {
 #[derive(Debug, Clone)]
 pub(crate) struct Constant {
     pub(crate) range: Range<usize>,
+    name: String,
     before: Range<usize>,
 }
 
@@ -77,16 +78,23 @@ pub struct Override {
 /// Settings that are lists of texts, which an override may give comma-separated.
 const LISTS: [&str; 4] = ["presets", "protected", "prefixes", "without"];
 
-/// Reads a TOML text; what can't be read is reported and left out.
-pub(crate) fn load(source: Source, problems: &mut Problems) -> Table {
+/// Reads a TOML text. `None` with one problem if it is none: what follows a mistake in the syntax can't be judged, for an open
+/// bracket swallows the rest of the file.
+pub(crate) fn load(source: Source, problems: &mut Problems) -> Option<Table> {
     let text = source.text.clone();
     let source = problems.source(source);
-    let (root, errors) = DeTable::parse_recoverable(&text);
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        problems.report(&At { source, span }, format!("not valid TOML: {}", error.message()), "correct the syntax; see https://toml.io");
+    match DeTable::parse(&text) {
+        Ok(root) => Some(table(root.get_ref(), source, &text)),
+        Err(error) => {
+            invalid(&error, source, problems);
+            None
+        }
     }
-    table(root.get_ref(), source, &text)
+}
+
+fn invalid(error: &toml::de::Error, source: usize, problems: &mut Problems) {
+    let at = At { source, span: error.span().unwrap_or_default() };
+    problems.report(&at, format!("not valid TOML: {}", error.message()), "correct this first: what follows can't be judged before");
 }
 
 fn table(table: &DeTable<'_>, source: usize, text: &str) -> Table {
@@ -131,11 +139,17 @@ impl Text {
         At { source: self.at.source, span }
     }
 
+    /// What its constants are, as the end of a sentence; they may be set far from the text.
+    pub(crate) fn note(&self) -> String {
+        let show = |constant: &Constant| format!(" (`{}` is `{}`)", constant.name, &self.content[constant.range.clone()]);
+        self.constants.iter().map(show).collect()
+    }
+
     /// The position before constants were put in.
     fn before(&self, position: usize, end: bool) -> usize {
         let mut grown = 0_usize;
         let mut shrunk = 0_usize;
-        for Constant { range, before } in &self.constants {
+        for Constant { range, before, .. } in &self.constants {
             if position < range.start || (position == range.start && !end) {
                 break;
             }
@@ -158,7 +172,8 @@ impl Text {
                 Ok(value) => {
                     let start = self.content.len();
                     self.content.push_str(value);
-                    self.constants.push(Constant { range: start..self.content.len(), before: found.clone() });
+                    let name = before[found.clone()].to_owned();
+                    self.constants.push(Constant { range: start..self.content.len(), name, before: found.clone() });
                 }
                 Err((message, help)) => {
                     let place = self.verbatim.map_or(self.at.span.clone(), |start| start + found.start..start + found.end);
@@ -353,16 +368,13 @@ fn given(setting: &Override, last: &str, at: &At, problems: &mut Problems) -> Va
 }
 
 fn parsed(text: &str, at: &At, problems: &mut Problems) -> Value {
-    let (value, errors) = DeValue::parse_recoverable(text);
-    for error in &errors {
-        let span = error.span().unwrap_or(at.span.clone());
-        problems.report(
-            &At { source: at.source, span },
-            format!("not valid TOML: {}", error.message()),
-            "correct the syntax; see https://toml.io",
-        );
+    match DeValue::parse(text) {
+        Ok(value) => node(&value, at.source, text).value,
+        Err(error) => {
+            invalid(&error, at.source, problems);
+            Value::List(Vec::new())
+        }
     }
-    node(&value, at.source, text).value
 }
 
 fn comma_separated(text: &str, at: &At) -> Vec<Node> {

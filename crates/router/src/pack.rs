@@ -23,8 +23,18 @@ struct Wanted {
 }
 
 /// The presets that are asked for, then the file.
-pub(crate) fn packs(file: Option<&Source>, extra: &[(String, String)], overrides: &[Override], problems: &mut Problems) -> Vec<Pack> {
-    let mut own = file.map(|source| load(source.clone(), problems)).unwrap_or_default();
+///
+/// `None` if the file can't be read.
+pub(crate) fn packs(
+    file: Option<&Source>,
+    extra: &[(String, String)],
+    overrides: &[Override],
+    problems: &mut Problems,
+) -> Option<Vec<Pack>> {
+    let mut own = match file {
+        Some(source) => load(source.clone(), problems)?,
+        None => Table::default(),
+    };
     own.entries.retain(|(key, _)| KEYS.contains(&key.name.as_str()));
     for setting in overrides {
         own.set(setting, problems);
@@ -36,7 +46,7 @@ pub(crate) fn packs(file: Option<&Source>, extra: &[(String, String)], overrides
     let mut packs: Vec<_> = wanted.iter().map(|wanted| preset_pack(wanted.preset, &mut settings, problems)).collect();
     refuse_unused(&settings, &wanted, problems);
     packs.push(Pack { preset: None, table: own, without: Vec::new() });
-    packs
+    Some(packs)
 }
 
 fn take_vars(table: &mut Table, problems: &mut Problems) -> Vars {
@@ -95,7 +105,7 @@ fn refuse_unused(settings: &Table, wanted: &[Wanted], problems: &mut Problems) {
 
 fn preset_pack(preset: presets::Preset, settings: &mut Table, problems: &mut Problems) -> Pack {
     let source = Source { name: format!("preset {}", preset.name), text: preset.text.to_owned() };
-    let mut table = load(source, problems);
+    let mut table = load(source, problems).unwrap_or_default();
     let mut settings = settings.take_table(preset.name, &format!("[preset.{}]", preset.name), problems);
     let vars = set_vars(take_vars(&mut table, problems), &mut settings, preset.name, problems);
     table.expand(&vars, problems);

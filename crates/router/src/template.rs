@@ -127,7 +127,7 @@ impl Template {
     fn elements<'a>(&self, placeholder: &Placeholder, event: &Event<'a>) -> Result<Vec<Value<'a>>, Lack> {
         match placeholder.path.of(event) {
             Some(Value::Array(elements)) => Ok(elements),
-            Some(Value::Null) | None => Err(self.lack(placeholder, "is absent")),
+            Some(Value::Null) | None => Err(self.lack(placeholder)),
             Some(single) => Ok(vec![single]),
         }
     }
@@ -144,12 +144,12 @@ impl Template {
 
     fn write_value(&self, placeholder: &Placeholder, value: Option<&Value<'_>>, out: &mut String) -> Result<(), Lack> {
         let text = match value {
-            None | Some(Value::Null) => return Err(self.lack(placeholder, "is absent or null")),
-            Some(Value::Array(elements)) if elements.is_empty() => return Err(self.lack(placeholder, "is empty")),
+            None | Some(Value::Null) => return Err(self.lack(placeholder)),
+            Some(Value::Array(elements)) if elements.is_empty() => return Err(self.lack(placeholder)),
             Some(value) => attribute::scalar(value).map_err(|unfit| self.missing(placeholder, &unfit))?,
         };
         if text.is_empty() {
-            return Err(self.lack(placeholder, "is empty"));
+            return Err(self.lack(placeholder));
         }
         let text = change_case(text, placeholder.case);
         if self.pattern {
@@ -160,13 +160,13 @@ impl Template {
         Ok(())
     }
 
-    fn lack(&self, placeholder: &Placeholder, how: &str) -> Lack {
-        if placeholder.optional { Lack::Skip } else { self.missing(placeholder, how) }
+    fn lack(&self, placeholder: &Placeholder) -> Lack {
+        if placeholder.optional { Lack::Skip } else { self.missing(placeholder, "is absent, null or empty") }
     }
 
     fn missing(&self, placeholder: &Placeholder, how: &str) -> Lack {
-        let which = if placeholder.list { "the array or an element of " } else { "" };
-        let text = format!("{which}attribute `{}` {how}; the route's `{}` needs it", placeholder.path, self.written);
+        let element = if placeholder.list { ", or an element of it," } else { "" };
+        let text = format!("attribute `{}`{element} {how}; the route's `{}` needs it", placeholder.path, self.written);
         Lack::Missing(Reason::new(Code::MissingAttribute, text))
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn router(toml: &str) -> Router {
 
 #[track_caller]
 pub(crate) fn problems(toml: &str) -> Problems {
-    compile(&input(toml)).err().expect("the configuration has mistakes")
+    compile(&input(toml)).expect_err("the configuration has mistakes")
 }
 
 #[track_caller]
