@@ -2,5 +2,12 @@
 //!
 //! A library only so that the parts can be tested and documented; other programs use the binary.
 
+pub mod check;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod explain;
+pub mod rights;
+pub mod run;
+pub mod signals;
 pub mod telemetry;

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use unstale_connect::{Secret, Server};
 use unstale_router::{Problem, Router};
+use unstale_source::Names;
 
 use super::human::{format_duration, format_size};
-use super::layers::{Origin, Setting};
+use super::layers::Setting;
 use super::secret;
 use super::settings::{Config, Http, Redis};
 
 /// A configuration under examination.
-pub struct Checks<'a> {
+pub(super) struct Checks<'a> {
     config: &'a Config,
     settings: &'a [Setting],
     problems: Vec<Problem>,
@@ -22,7 +23,7 @@ pub struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     /// All checks that need no routes.
-    pub fn of_settings(config: &'a Config, settings: &'a [Setting]) -> Vec<Problem> {
+    pub(super) fn of_settings(config: &'a Config, settings: &'a [Setting]) -> Vec<Problem> {
         let mut checks = Self { config, settings, problems: Vec::new() };
         checks.names();
         checks.batching();
@@ -34,20 +35,10 @@ impl<'a> Checks<'a> {
         checks.problems
     }
 
-    /// The checks that tie settings and caches together. `place` says where a value of the router's sections stands.
-    pub fn of_caches(config: &'a Config, settings: &'a [Setting], router: &Router, place: impl Fn(&str) -> Option<Origin>) -> Vec<Problem> {
+    /// The checks that tie settings and caches together.
+    pub(super) fn of_caches(config: &'a Config, settings: &'a [Setting], router: &Router) -> Vec<Problem> {
+        let longest = router.caches().iter().map(|(_, cache)| cache.second_delete).max().unwrap_or_default();
         let mut checks = Self { config, settings, problems: Vec::new() };
-        let mut longest = Duration::ZERO;
-        for (_, cache) in router.caches().iter() {
-            longest = longest.max(cache.second_delete);
-            if !config.redis.contains_key(&cache.redis) {
-                let key = format!("cache.{}.redis", cache.name);
-                let (message, help) = checks.no_such_server(&key, &cache.redis);
-                checks
-                    .problems
-                    .push(place(&key).map_or_else(|| unplaced(&message, help.clone()), |origin| origin.problem(&*message, help.clone())));
-            }
-        }
         checks.reclaim(longest);
         checks.problems
     }
@@ -72,11 +63,13 @@ impl<'a> Checks<'a> {
         self.require(plain(namespace), "namespace", "be a text without blanks and without `*?[]\\`", &format!("{namespace:?}"));
         self.require(plain(instance), "instance.name", "be a text without blanks and without `*?[]\\`", &format!("{instance:?}"));
         if !self.config.redis.contains_key(&self.config.bus.redis) {
-            let (message, help) = self.no_such_server("bus.redis", &self.config.bus.redis);
-            self.refuse(&["bus.redis"], message, help.unwrap_or_default());
+            let name = &self.config.bus.redis;
+            let known = self.config.redis.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            let help = format!("declare it as `[redis.{name}]` with its `url`; declared are {known}");
+            self.refuse(&["bus.redis"], format!("`bus.redis` names the server `{name}`, which is not declared"), help);
         }
         if let Some(stream) = &self.config.bus.stream {
-            let taken = super::own_keys(&self.config.namespace, None).iter().skip(1).any(|name| name == stream);
+            let taken = Names::new(&self.config.namespace, None).keys().iter().skip(1).any(|name| name == stream);
             self.require(
                 !stream.is_empty() && !taken,
                 "bus.stream",
@@ -84,14 +77,6 @@ impl<'a> Checks<'a> {
                 &format!("{stream:?}"),
             );
         }
-    }
-
-    fn no_such_server(&self, key: &str, name: &str) -> (String, Option<String>) {
-        let known = self.config.redis.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        (
-            format!("`{key}` names the server `{name}`, which nobody declares"),
-            Some(format!("declare it as `[redis.{name}]` with its `url`; declared: {known}")),
-        )
     }
 
     fn batching(&mut self) {
@@ -189,7 +174,7 @@ impl<'a> Checks<'a> {
         for (name, redis) in &self.config.redis {
             let below = format!("redis.{name}.");
             let mut set = self.settings.iter().map(Setting::key).filter(|key| key.starts_with(&below)).collect::<Vec<_>>();
-            set.sort_by_key(|key| !key.ends_with(".url"));
+            set.sort_by_key(|key| *key != format!("{below}url"));
             let set = set.iter().map(String::as_str).collect::<Vec<_>>();
             let password = format!("{below}password_file");
             if redis.url.as_deref().is_none_or(str::is_empty) {

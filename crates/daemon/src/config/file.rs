@@ -16,20 +16,20 @@ use super::secret;
 
 /// A file, read and ready for messages.
 #[derive(Debug, Clone)]
-pub struct File {
+pub(super) struct File {
     /// The name as it was given.
-    pub name: String,
+    pub(super) name: String,
     /// The text with every secret masked. Positions are those of the file; the router's sections are untouched.
-    pub text: String,
+    pub(super) text: String,
     /// Whether it is TOML at all.
-    pub intact: bool,
+    pub(super) intact: bool,
     /// Where the values of the router's sections stand, by their dotted path.
     places: BTreeMap<String, Range<usize>>,
 }
 
 impl File {
     /// Reads a text and adds its settings and its mistakes to the layers.
-    pub fn read(name: &str, text: &str, keys: &Keys, layers: &mut Layers) -> Self {
+    pub(super) fn read(name: &str, text: &str, keys: &Keys, layers: &mut Layers) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
         let mut file = Self { name: name.to_owned(), text: text.to_owned(), intact: errors.is_empty(), places: BTreeMap::new() };
         if !file.intact {
@@ -43,18 +43,18 @@ impl File {
     }
 
     /// Where the value of a dotted path stands, as an origin for messages.
-    pub fn place(&self, path: &str) -> Option<Origin> {
+    pub(super) fn place(&self, path: &str) -> Option<Origin> {
         self.places.get(path).map(|span| self.origin(span.clone()))
     }
 
     /// Where a setting of a cache stands: under `cache` or under a preset's `cache`.
-    pub fn place_ending_with(&self, path: &str) -> Option<Origin> {
+    pub(super) fn place_ending_with(&self, path: &str) -> Option<Origin> {
         let of_preset = || self.places.iter().find(|(known, _)| known.starts_with("preset.") && known.ends_with(&format!(".{path}")));
         self.place(path).or_else(|| of_preset().map(|(_, span)| self.origin(span.clone())))
     }
 
     fn origin(&self, span: Range<usize>) -> Origin {
-        let line = 1 + self.text.as_bytes()[..span.start].iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + self.text[..span.start].matches('\n').count();
         Origin::File { name: self.name.clone(), span, line }
     }
 }
@@ -140,7 +140,8 @@ impl Walk<'_> {
         match value.get_ref() {
             DeValue::Table(inner) => inner.values().for_each(|value| self.hide(value)),
             DeValue::Array(items) => items.iter().for_each(|value| self.hide(value)),
-            _ => secret::mask(&mut self.file.text, value.span()),
+            DeValue::Boolean(_) => {}
+            _ => secret::mask_value(&mut self.file.text, value.span()),
         }
     }
 }

@@ -5,17 +5,15 @@
 use figment::value::{Dict, Value};
 use figment::{Provider, providers::Serialized};
 use unstale_events::names::same_name;
+use unstale_router::{KEYS as ROUTER_KEYS, suggest};
 
 use super::settings::Config;
 
-/// The top-level keys of the file that belong to the router.
-pub const ROUTER_KEYS: [&str; 7] = ["presets", "preset", "vars", "protected", "cache", "route", "republish"];
-
 /// The keys, each with its default.
-pub struct Keys(Dict);
+pub(super) struct Keys(Dict);
 
 /// What a path names.
-pub enum Found<'a> {
+pub(super) enum Found<'a> {
     /// A setting: its path as it is written in the file, and its default, which tells its type.
     Setting(Vec<String>, &'a Value),
     /// A table of settings.
@@ -28,13 +26,13 @@ pub enum Found<'a> {
 
 impl Keys {
     /// All keys.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let defaults = Serialized::defaults(Config::default()).data().unwrap_or_default();
         Self(defaults.into_values().next().unwrap_or_default())
     }
 
     /// What a path names, its segments compared by `same`.
-    pub fn find(&self, path: &[String], same: fn(&str, &str) -> bool) -> Found<'_> {
+    pub(super) fn find(&self, path: &[String], same: fn(&str, &str) -> bool) -> Found<'_> {
         if let Some(key) = path.first().and_then(|first| ROUTER_KEYS.into_iter().find(|key| same(key, first))) {
             return Found::Router([&[key.to_owned()], &path[1..]].concat());
         }
@@ -53,17 +51,17 @@ impl Keys {
     }
 
     /// The key that was probably meant by one that isn't known after `right` segments.
-    pub fn nearest(&self, path: &[String], right: usize) -> Option<Vec<String>> {
+    pub(super) fn nearest(&self, path: &[String], right: usize) -> Option<Vec<String>> {
         let table = self.table(&path[..right])?;
         let typed = path.get(right)?;
         let siblings = table.keys().map(String::as_str).chain(ROUTER_KEYS.into_iter().filter(|_| right == 0));
-        let sibling = closest(siblings, typed).map(|name| [&path[..right], &[name.to_owned()], &path[right + 1..]].concat());
+        let sibling = suggest(typed, siblings).map(|name| [&path[..right], &[name.to_owned()], &path[right + 1..]].concat());
         let sibling = sibling.filter(|path| !matches!(self.find(path, same_name), Found::Unknown(_)));
         sibling.or_else(|| self.settings().into_iter().find(|known| known.last().zip(path.last()).is_some_and(|(a, b)| same_name(a, b))))
     }
 
     /// The keys of a section.
-    pub fn children(&self, section: &[String]) -> Vec<String> {
+    pub(super) fn children(&self, section: &[String]) -> Vec<String> {
         self.table(section).map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
 
@@ -100,11 +98,4 @@ fn leaves(table: &Dict, above: &mut Vec<String>, paths: &mut Vec<Vec<String>>) {
         }
         above.pop();
     }
-}
-
-/// The candidate that is nearest to what was typed, if any is near.
-pub fn closest<'a>(candidates: impl Iterator<Item = &'a str>, typed: &str) -> Option<&'a str> {
-    let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
-    let rated = candidates.map(|name| (strsim::normalized_damerau_levenshtein(&plain(name), &plain(typed)), name));
-    rated.filter(|(likeness, _)| *likeness >= 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }

@@ -9,15 +9,15 @@ use std::ops::Range;
 use figment::value::{Dict, Map, Num, Value};
 use figment::{Metadata, Profile, Provider};
 use unstale_events::names::same_name;
-use unstale_router::{Override, Problem};
+use unstale_router::{Override, Problem, suggest};
 
 use super::known::{Found, Keys};
 use super::secret;
 
 /// The prefix of this program's variables.
-pub const PREFIX: &str = "UNSTALE__";
+pub(super) const PREFIX: &str = "UNSTALE__";
 /// The prefix of the variables that .NET applications already have.
-pub const DOTNET_PREFIX: &str = "CacheInvalidation__";
+pub(super) const DOTNET_PREFIX: &str = "CacheInvalidation__";
 const DOTNET: [(&str, [&str; 2]); 4] = [
     ("BatchingEnabled", ["batching", "enabled"]),
     ("BatchWindow", ["batching", "window"]),
@@ -55,7 +55,7 @@ impl fmt::Display for Origin {
 
 impl Origin {
     /// A problem that was found here.
-    pub fn problem(&self, message: impl Into<String>, help: Option<String>) -> Problem {
+    pub(super) fn problem(&self, message: impl Into<String>, help: Option<String>) -> Problem {
         let (source, span) = match self {
             Self::File { name, span, .. } => (name.clone(), Some(span.clone())),
             other => (other.to_string(), None),
@@ -64,7 +64,7 @@ impl Origin {
     }
 
     /// A key, written as one would write it here.
-    pub fn spell(&self, path: &[String]) -> String {
+    pub(super) fn spell(&self, path: &[String]) -> String {
         match self {
             Self::Variable(_) => format!("{PREFIX}{}", path.join("__").to_uppercase()),
             _ => path.join("."),
@@ -72,20 +72,20 @@ impl Origin {
     }
 }
 
-/// One value from one place.
-#[derive(Debug, Clone)]
-pub struct Setting {
+/// One value from one place. Not `Debug`: the value may be secret.
+#[derive(Clone)]
+pub(super) struct Setting {
     /// The key, as the file would nest it.
-    pub path: Vec<String>,
+    pub(super) path: Vec<String>,
     /// The value.
-    pub value: Value,
+    pub(super) value: Value,
     /// Where it came from.
-    pub origin: Origin,
+    pub(super) origin: Origin,
 }
 
 impl Setting {
     /// The key in one word.
-    pub fn key(&self) -> String {
+    pub(super) fn key(&self) -> String {
         self.path.join(".")
     }
 }
@@ -102,21 +102,21 @@ impl Provider for Setting {
 }
 
 /// What was gathered, the weakest first.
-#[derive(Debug, Default)]
-pub struct Layers {
+#[derive(Default)]
+pub(super) struct Layers {
     /// Values of this crate's settings.
-    pub settings: Vec<Setting>,
+    pub(super) settings: Vec<Setting>,
     /// Values for the router's sections that don't stand in the file.
-    pub overrides: Vec<Override>,
+    pub(super) overrides: Vec<Override>,
     /// What is wrong so far.
-    pub problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
     /// What is odd, but no reason not to start.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Layers {
     /// Adds the environment, in its three ranks.
-    pub fn add_environment(&mut self, keys: &Keys, environment: &[(String, String)]) {
+    pub(super) fn add_environment(&mut self, keys: &Keys, environment: &[(String, String)]) {
         let mut environment = environment.to_vec();
         environment.sort();
         self.add_redis_url(&environment);
@@ -133,7 +133,7 @@ impl Layers {
     }
 
     /// Adds `--set KEY=VALUE`; later ones win.
-    pub fn add_flags(&mut self, keys: &Keys, flags: &[String]) {
+    pub(super) fn add_flags(&mut self, keys: &Keys, flags: &[String]) {
         for flag in flags {
             let (key, value) = flag.split_once('=').unwrap_or((flag, ""));
             let origin = Origin::Flag(format!("--set {key}"));
@@ -208,7 +208,7 @@ fn strip_prefix<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 fn unknown_dotnet(name: &str, rest: &str) -> String {
-    let nearest = super::known::closest(DOTNET.iter().map(|(known, _)| *known), rest);
+    let nearest = suggest(rest, DOTNET.iter().map(|(known, _)| *known));
     let hint = nearest.map(|known| format!("; did you mean `{DOTNET_PREFIX}{known}`?")).unwrap_or_default();
     format!("environment variable `{name}` names no setting and is ignored{hint}")
 }
@@ -240,20 +240,15 @@ fn list(text: &str) -> Option<Vec<String>> {
 }
 
 /// A value that a setting can't have; `found` is left out where it may be secret.
-pub fn bad_value(origin: &Origin, path: &[String], found: &str, expected: &str) -> Problem {
+pub(super) fn bad_value(origin: &Origin, path: &[String], found: &str, expected: &str) -> Problem {
     let key = path.join(".");
     let found = if path.last().is_some_and(|name| secret::may_hold_secret(name)) { String::new() } else { format!(", not {found}") };
     origin.problem(format!("`{key}` must be {expected}{found}"), None)
 }
 
 /// A key that doesn't exist.
-pub fn unknown_key(keys: &Keys, path: &[String], right: usize, origin: &Origin) -> Problem {
-    let key = origin.spell(path);
-    let message = match origin {
-        Origin::File { .. } => format!("there is no setting `{key}`"),
-        _ => format!("names no setting: there is no `{}`", path.join(".")),
-    };
-    origin.problem(message, hint(keys, path, right, origin))
+pub(super) fn unknown_key(keys: &Keys, path: &[String], right: usize, origin: &Origin) -> Problem {
+    origin.problem(format!("there is no setting `{}`", path.join(".")), hint(keys, path, right, origin))
 }
 
 fn hint(keys: &Keys, path: &[String], right: usize, origin: &Origin) -> Option<String> {
@@ -273,7 +268,7 @@ fn hint(keys: &Keys, path: &[String], right: usize, origin: &Origin) -> Option<S
 }
 
 /// Something that isn't a table where one is needed.
-pub fn names_a_section(keys: &Keys, section: &[String], origin: &Origin) -> Problem {
+pub(super) fn names_a_section(keys: &Keys, section: &[String], origin: &Origin) -> Problem {
     let key = section.join(".");
     let settings =
         keys.children(section).into_iter().map(|name| format!("`{}`", origin.spell(&[section, &[name]].concat()))).collect::<Vec<_>>();

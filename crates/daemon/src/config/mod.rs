@@ -11,12 +11,16 @@ pub mod schema;
 mod secret;
 mod settings;
 mod show;
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
 use figment::{Figment, providers::Serialized};
 use unstale_router::{Input, Override, Problem, Problems, Router, Source};
+use unstale_source::Names;
 
 pub use layers::Origin;
 pub use settings::{
@@ -54,7 +58,6 @@ impl Sources {
 }
 
 /// A configuration that is right.
-#[derive(Debug)]
 pub struct Loaded {
     /// The settings.
     pub config: Config,
@@ -79,31 +82,47 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     let file = text.map(|source| File::read(&source.name, &source.text, &keys, &mut layers));
     layers.add_environment(&keys, &sources.environment);
     layers.add_flags(&keys, &sources.set);
+    let Layers { settings, overrides, problems: mut found, warnings } = layers;
+    let settings = only_well_typed(settings, &mut found);
+    let config = extract(&settings).map_err(single)?;
+    found.extend(Checks::of_settings(&config, &settings));
+    let presets = sources.presets.iter().map(|name| (name.clone(), "flag `--preset`".to_owned())).collect::<Vec<_>>();
+    let is_unread = file.as_ref().map_or(sources.file.is_some(), |file| !file.intact);
+    let router = if is_unread { Err(Problems::new()) } else { compile(&config, file.as_ref(), &presets, &overrides) };
+    if let Ok(router) = &router {
+        found.extend(Checks::of_caches(&config, &settings, router));
+    }
+    match router {
+        Ok(router) if found.is_empty() => Ok(Loaded { config, router, warnings, settings, overrides, presets, file }),
+        router => Err(together(file.as_ref(), found, router.err())),
+    }
+}
+
+/// The mistakes of settings and routes in one list, and the text that they stand in.
+fn together(file: Option<&File>, of_settings: Vec<Problem>, of_routes: Option<Problems>) -> Problems {
     let mut problems = Problems::new();
-    if let Some(file) = &file {
+    if let Some(file) = file {
         problems.add_source(&file.name, &file.text);
     }
-    let Layers { mut settings, overrides, problems: found, warnings } = layers;
-    let unread = file.as_ref().map_or(sources.file.is_some(), |file| !file.intact);
-    found.into_iter().for_each(|problem| problems.push(problem));
-    settings.retain(|setting| check_type(setting).map(|problem| problems.push(problem)).is_none());
-    let config = extract(&settings).map_err(single)?;
-    Checks::of_settings(&config, &settings).into_iter().for_each(|problem| problems.push(problem));
-    if unread {
-        return Err(problems);
+    for problem in of_settings {
+        problems.push(problem);
     }
-    let presets = sources.presets.iter().map(|name| (name.clone(), "flag `--preset`".to_owned())).collect::<Vec<_>>();
-    match compile(&config, file.as_ref(), &presets, &overrides) {
-        Err(of_routes) => problems.append(of_routes),
-        Ok(router) => {
-            let place = |path: &str| file.as_ref().and_then(|file| file.place(path));
-            Checks::of_caches(&config, &settings, &router, place).into_iter().for_each(|problem| problems.push(problem));
-            if problems.is_empty() {
-                return Ok(Loaded { config, router, warnings, settings, overrides, presets, file });
-            }
-        }
+    problems.append(of_routes.unwrap_or_default());
+    problems
+}
+
+/// Without the settings whose value is of the wrong type, so that the others can be looked at, too.
+fn only_well_typed(settings: Vec<Setting>, found: &mut Vec<Problem>) -> Vec<Setting> {
+    let (good, bad) =
+        settings.into_iter().map(|setting| (check_type(&setting), setting)).partition::<Vec<_>, _>(|(problem, _)| problem.is_none());
+    found.extend(bad.into_iter().filter_map(|(problem, _)| problem));
+    good.into_iter().map(|(_, setting)| setting).collect()
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded").field("config", &self.config).field("warnings", &self.warnings).finish_non_exhaustive()
     }
-    Err(problems)
 }
 
 impl Loaded {
@@ -124,11 +143,11 @@ impl Loaded {
     }
 }
 
-/// Every key in Redis that belongs to the sidecar itself; the first is the ordinary stream.
-pub fn own_keys(namespace: &str, stream: Option<&str>) -> Vec<String> {
-    let ordinary = stream.map_or_else(|| format!("{namespace}:events"), str::to_owned);
-    let others = ["events:critical", "events:dead", "notices", "reader", "instances", "positions"];
-    std::iter::once(ordinary).chain(others.map(|name| format!("{namespace}:{name}"))).collect()
+impl Config {
+    /// The names of everything that the sidecars of this namespace share in Redis.
+    pub fn names(&self) -> Names {
+        Names::new(&self.namespace, self.bus.stream.as_deref())
+    }
 }
 
 fn compile(config: &Config, file: Option<&File>, presets: &[(String, String)], overrides: &[Override]) -> Result<Router, Problems> {
@@ -137,7 +156,9 @@ fn compile(config: &Config, file: Option<&File>, presets: &[(String, String)], o
         presets: presets.to_vec(),
         overrides: overrides.to_vec(),
         namespace: config.namespace.clone(),
-        streams: own_keys(&config.namespace, config.bus.stream.as_deref()),
+        own_keys: config.names().keys().map(str::to_owned).to_vec(),
+        servers: config.redis.keys().cloned().collect(),
+        max_targets: config.limits.targets,
     };
     unstale_router::compile(&input)
 }

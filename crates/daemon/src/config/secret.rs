@@ -7,18 +7,18 @@ use std::ops::Range;
 const WORDS: [&str; 6] = ["password", "passwd", "secret", "token", "credential", "auth"];
 
 /// Whether the value of a key of this name must not be shown.
-pub fn is_secret(key: &str) -> bool {
+pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     WORDS.iter().any(|word| key.contains(word))
 }
 
 /// Whether the value of a key of this name may contain a secret, so that it isn't repeated in a message about a mistake in it.
-pub fn may_hold_secret(key: &str) -> bool {
+pub(super) fn may_hold_secret(key: &str) -> bool {
     is_secret(key) || key.to_ascii_lowercase().contains("url")
 }
 
 /// The URL with the password (if a name stands before it: only that) and secret parameters replaced by `***`.
-pub fn hide_userinfo(url: &str) -> String {
+pub(super) fn hide_userinfo(url: &str) -> String {
     let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
     let mut shown = match userinfo(url) {
         None => url.to_owned(),
@@ -43,20 +43,36 @@ fn hide_parameter(parameter: &str) -> String {
 }
 
 /// Where the part between `://` and the last `@` stands.
-pub fn userinfo(text: &str) -> Option<Range<usize>> {
+pub(super) fn userinfo(text: &str) -> Option<Range<usize>> {
     let start = text.find("://")? + 3;
     let end = start + text[start..].rfind('@')?;
     Some(start..end)
 }
 
 /// Replaces every byte of a range by `*`.
-pub fn mask(text: &mut String, range: Range<usize>) {
+pub(super) fn mask(text: &mut String, range: Range<usize>) {
     let stars = "*".repeat(range.len());
     text.replace_range(range, &stars);
 }
 
+/// Masks a whole TOML value so that what is left is a TOML value, too. What is shorter than four characters is no secret.
+pub(super) fn mask_value(text: &mut String, range: Range<usize>) {
+    let value = &text[range.clone()];
+    if value.len() < 4 {
+        return;
+    }
+    let masked = if value.starts_with("\"\"\"") || value.starts_with("'''") {
+        let inner = 3..value.len().saturating_sub(3).max(3);
+        let stars = value[inner.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect::<String>();
+        format!("{}{stars}{}", &value[..inner.start], &value[inner.end..])
+    } else {
+        format!("\"{}\"", "*".repeat(value.len().saturating_sub(2)))
+    };
+    text.replace_range(range, &masked);
+}
+
 /// Masks what a line of a broken file may give away: the value of a secret key, and what stands in a URL before the host.
-pub fn mask_lines(text: &str) -> String {
+pub(super) fn mask_lines(text: &str) -> String {
     let mut masked = text.to_owned();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
@@ -90,6 +106,19 @@ mod tests {
             ("redis-sentinel://h?master=m&sentinelPassword=hunter2", "redis-sentinel://h?master=m&sentinelPassword=***"),
         ] {
             assert_eq!(hide_userinfo(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_masked_value_is_still_a_value() {
+        for value in
+            ["\"hunter2\"", "'hunter2'", "\"\"\"hun\nter2\"\"\"", "'''hunter2'''", "12345", "42", "7", "true", "\"\"", "\"\\u00e9\""]
+        {
+            let mut text = format!("a = {value}\nb = 1\n");
+            let length = text.len();
+            mask_value(&mut text, 4..4 + value.len());
+            let table = text.parse::<toml::Table>().unwrap_or_else(|error| panic!("{value}: {text}: {error}"));
+            assert!(table.contains_key("b") && text.len() == length && !text.contains("ter2"), "{value}: {text}");
         }
     }
 

@@ -42,7 +42,7 @@ impl Shown {
         });
         settings.extend(loaded.presets.iter().map(|(name, origin)| line("presets", name.as_str(), origin.clone())));
         settings.extend(caches(loaded));
-        Self { settings, rules: loaded.router.rules(), routes: loaded.router.fingerprint() }
+        Self { settings, rules: loaded.router.rules(), routes: loaded.router.fingerprint().to_owned() }
     }
 }
 

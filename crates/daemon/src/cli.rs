@@ -1,0 +1,212 @@
+//! The command line: what can be asked for, and with which exit code it ends.
+//!
+//! Only words; what the commands do is in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Sources;
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Wrong use of the command line.
+    Usage,
+    /// The drain deadline passed; work is left pending.
+    Undrained,
+    /// The configuration is bad.
+    Configuration,
+}
+
+impl Exit {
+    /// The exit code, as documented.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Undrained => 3,
+            Self::Configuration => 64,
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// Keeps every copy of a cached value fresh: domain events in, stale copies gone everywhere.
+#[derive(Debug, Parser)]
+#[command(name = "unstale", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The configuration file [default: unstale.toml in the working directory, if there].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Add a shipped preset of caches and routes, such as llm-gateway; may be repeated.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub preset: Vec<String>,
+    /// Set one setting, as in --set batching.window=50ms; wins over environment and file; may be repeated.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl Global {
+    /// With the environment of this process.
+    pub fn sources(&self) -> Sources {
+        Sources { file: self.config.clone(), presets: self.preset.clone(), set: self.set.clone(), environment: Sources::environment() }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the sidecar until SIGTERM or SIGINT.
+    Run,
+    /// Check configuration, server, rights, eviction policy and streams. Changes nothing.
+    Check(Check),
+    /// Publish one event.
+    Publish(Publish),
+    /// Ask for keys and patterns to be deleted, everywhere.
+    Invalidate(Invalidate),
+    /// Show what an event would do. Nothing is done, and no server is needed.
+    Explain(Explain),
+    /// Show the configuration, or the schema of its file.
+    #[command(subcommand)]
+    Config(Config),
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Print the least rights that each server must grant, as ACL commands. Connects to nothing.
+    #[arg(long)]
+    pub acl: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `publish`.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// The event's type, such as `VirtualKeyDeleted`.
+    #[arg(value_name = "TYPE")]
+    pub kind: String,
+    /// Attributes, as in `key_hash=abc`; a value that is a JSON array or object is taken as such.
+    #[arg(value_name = "KEY=VALUE", value_parser = attribute)]
+    pub attributes: Vec<(String, String)>,
+    /// More attributes, as a JSON object.
+    #[arg(long, value_name = "JSON")]
+    pub data: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("an attribute is written NAME=VALUE".to_owned()),
+    }
+}
+
+/// `invalidate`.
+#[derive(Debug, Args)]
+pub struct Invalidate {
+    /// Keys to delete.
+    #[arg(required_unless_present = "pattern")]
+    pub keys: Vec<String>,
+    /// A Redis glob whose keys are deleted; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub pattern: Vec<String>,
+    /// The cache that they belong to [default: whichever owns each].
+    #[arg(long, value_name = "NAME")]
+    pub cache: Option<String>,
+    /// A name for it, carried to logs and notices.
+    #[arg(long, value_name = "TEXT")]
+    pub operation: Option<String>,
+    /// How urgent it is.
+    #[arg(long, value_enum)]
+    pub priority: Option<Urgency>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How urgent something is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Urgency {
+    /// Never waits.
+    Critical,
+    /// Waits a quarter of the window.
+    High,
+    /// Waits the window.
+    Normal,
+    /// Waits ten windows.
+    Low,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A file with the event as one JSON object; `-` is standard input.
+    #[arg(value_name = "EVENT.json", required_unless_present = "expect")]
+    pub event: Option<PathBuf>,
+    /// Test the routes: each line is {"event": {…}, "expect": {…}}, where expect is a part of what explain prints.
+    #[arg(long, value_name = "CASES.jsonl")]
+    pub expect: Option<PathBuf>,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Every value in force and where it came from; secrets are hidden.
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The JSON schema of the configuration file.
+    Schema,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_taken_before_and_after_the_command() {
+        for line in [["unstale", "--preset", "a", "run"], ["unstale", "run", "--preset", "a"]] {
+            assert_eq!(Cli::parse_from(line).global.preset, ["a"]);
+        }
+    }
+
+    #[test]
+    fn attributes_may_hold_equals_signs() {
+        assert_eq!(attribute("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(attribute("a").is_err() && attribute("=a").is_err());
+    }
+}

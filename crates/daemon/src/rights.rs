@@ -1,0 +1,194 @@
+//! The rights that the sidecar needs in Redis: as an ACL for `check --acl`, and tried one by one by `check`.
+//!
+//! Every trial is a command in a form that changes nothing: it names what doesn't exist, or carries an argument that Redis refuses after
+//! it has looked at the rights.
+
+use unstale_connect::{Client, Fault};
+use unstale_events::glob;
+use unstale_source::Names;
+
+use crate::config::{Config, Loaded};
+
+/// What a server is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Use {
+    /// It holds streams and notices.
+    pub is_bus: bool,
+    /// It holds caches.
+    pub is_cache: bool,
+}
+
+/// The servers that are used at all, with what for.
+pub fn servers_in_use(loaded: &Loaded) -> Vec<(String, Use)> {
+    let config = &loaded.config;
+    let caches = || loaded.router.caches().iter().filter(|(_, cache)| cache.store == unstale_router::Store::Redis);
+    let uses = |name: &String| Use { is_bus: *name == config.bus.redis, is_cache: caches().any(|(_, cache)| cache.redis == *name) };
+    config.redis.keys().map(|name| (name.clone(), uses(name))).filter(|(_, role)| role.is_bus || role.is_cache).collect()
+}
+
+/// One right: the ACL rule that grants it, and a harmless command that needs it.
+struct Right {
+    rule: &'static str,
+    /// Space-separated; a word that begins with `@` is one of the sidecar's keys. Empty if there is no harmless form.
+    trial: &'static str,
+}
+
+const fn right(rule: &'static str, trial: &'static str) -> Right {
+    Right { rule, trial }
+}
+
+/// For every server.
+const COMMON: [Right; 6] = [
+    right("+ping", "PING"),
+    right("+info", "INFO server"),
+    right("+time", "TIME"),
+    right("+client|setname", "CLIENT SETNAME unstale-check"),
+    right("+eval", "EVAL return(1) 0"),
+    right("+evalsha", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0"),
+];
+
+/// For the server that holds the streams.
+const BUS: [Right; 37] = [
+    right("+client|unblock", "CLIENT UNBLOCK 0"),
+    right("+type", "TYPE @events"),
+    right("+xadd", "XADD @events NOMKSTREAM 0-0 f v"),
+    right("+xack", "XACK @events unstale-check 0-0"),
+    right("+xreadgroup", "XREADGROUP GROUP unstale-check c COUNT 1 STREAMS @events >"),
+    right("+xread", "XREAD COUNT 1 STREAMS @notices $"),
+    right("+xclaim", "XCLAIM @events unstale-check c 0 0-0"),
+    right("+xpending", "XPENDING @events unstale-check"),
+    right("+xrange", "XRANGE @events - - COUNT 1"),
+    right("+xrevrange", "XREVRANGE @notices - - COUNT 1"),
+    right("+xlen", "XLEN @events"),
+    right("+xdel", "XDEL @events 0-0"),
+    right("+xtrim", "XTRIM @events MINID 0"),
+    right("+xinfo|stream", "XINFO STREAM @events"),
+    right("+xinfo|groups", "XINFO GROUPS @events"),
+    right("+xinfo|consumers", "XINFO CONSUMERS @events unstale-check"),
+    right("+xgroup|create", "XGROUP CREATE @events unstale-check no-id"),
+    right("+xgroup|setid", "XGROUP SETID @events unstale-check 0"),
+    right("+xgroup|delconsumer", "XGROUP DELCONSUMER @events unstale-check c"),
+    right("+get", "GET @lease"),
+    right("+set", "SET @lease x XX PX 0"),
+    right("+pexpire", "PEXPIRE @lease never"),
+    right("+del", "DEL @nothing"),
+    right("+unlink", "UNLINK @nothing"),
+    right("+exists", "EXISTS @nothing"),
+    right("+zadd", "ZADD @beats no-number m"),
+    right("+zrange", "ZRANGE @beats 0 0"),
+    right("+zrem", "ZREM @beats unstale-check"),
+    right("+zscore", "ZSCORE @beats unstale-check"),
+    right("+zremrangebyscore", "ZREMRANGEBYSCORE @beats no-number 0"),
+    right("+hset", "HSET @positions f v odd"),
+    right("+hget", "HGET @positions unstale-check"),
+    right("+hgetall", "HGETALL @positions"),
+    right("+hdel", "HDEL @positions unstale-check"),
+    right("+memory|usage", "MEMORY USAGE @notices"),
+    right("+publish", ""),
+    right("+subscribe", ""),
+];
+
+/// For servers that hold caches.
+const CACHE: [Right; 3] = [right("+unlink", "UNLINK @nothing"), right("+scan", "SCAN 0 COUNT 1"), right("+incr", "")];
+
+fn rights(role: Use) -> Vec<&'static Right> {
+    let bus = if role.is_bus { BUS.as_slice() } else { &[] };
+    let cache = if role.is_cache { CACHE.as_slice() } else { &[] };
+    let mut rights = COMMON.iter().chain(bus).chain(cache).collect::<Vec<_>>();
+    rights.sort_by_key(|right| right.rule);
+    rights.dedup_by_key(|right| right.rule);
+    rights
+}
+
+/// The least rights, as the command that makes a user with them.
+pub fn acl(loaded: &Loaded, server: &str, role: Use) -> String {
+    let redis = loaded.config.redis.get(server);
+    let user = redis.and_then(|redis| redis.server().ok()).and_then(|server| server.user().map(str::to_owned));
+    let mut words = vec![
+        "ACL SETUSER".to_owned(),
+        user.unwrap_or_else(|| "unstale".to_owned()),
+        "on >PASSWORD resetkeys resetchannels -@all".to_owned(),
+    ];
+    words.extend(key_patterns(loaded, server, role).iter().map(|pattern| quoted(&format!("~{pattern}"))));
+    words.extend(channels(loaded, role).iter().map(|channel| quoted(&format!("&{channel}"))));
+    words.extend(rights(role).iter().map(|right| right.rule.to_owned()));
+    words.join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    if word.contains([' ', '"', '\\', '\'']) { format!("{word:?}") } else { word.to_owned() }
+}
+
+/// Which keys must be reachable. A script declares keys of both kinds, so a server that is both needs both.
+fn key_patterns(loaded: &Loaded, server: &str, role: Use) -> Vec<String> {
+    let config = &loaded.config;
+    let mut patterns = Vec::new();
+    if role.is_bus {
+        patterns.push(escaped(&format!("{}:", config.namespace)) + "*");
+        patterns.extend(config.bus.stream.as_deref().map(escaped));
+    }
+    for (_, cache) in loaded.router.caches().iter().filter(|(_, cache)| cache.redis == server) {
+        patterns.extend(cache.prefixes.iter().map(|prefix| escaped(prefix) + "*"));
+    }
+    patterns
+}
+
+fn channels(loaded: &Loaded, role: Use) -> Vec<String> {
+    let republished = loaded.router.republish().iter().map(|republish| escaped(&republish.channel));
+    if role.is_bus { std::iter::once(escaped(&loaded.config.names().notices)).chain(republished).collect() } else { Vec::new() }
+}
+
+fn escaped(text: &str) -> String {
+    let mut pattern = String::new();
+    glob::escape(text, &mut pattern);
+    pattern
+}
+
+/// Tries every right that can be tried without an effect; returns what is missing, as ACL rules.
+///
+/// # Errors
+/// A fault that isn't about rights and keeps the server from being asked.
+pub async fn missing(client: &Client, config: &Config, loaded: &Loaded, server: &str, role: Use) -> Result<Vec<String>, Fault> {
+    let names = config.names();
+    let mut missing = Vec::new();
+    for right in rights(role).into_iter().filter(|right| !right.trial.is_empty()) {
+        let nothing = if role.is_bus { format!("{}:check", names.notices) } else { nowhere(loaded, server) };
+        let words = right.trial.split(' ').map(|word| key(word, &names, &nothing)).collect::<Vec<_>>();
+        missing.extend(denied(client, words).await?.map(|_| right.rule.to_owned()));
+    }
+    for pattern in key_patterns(loaded, server, role) {
+        let key = pattern.replace('\\', "").replace('*', "unstale-check");
+        missing.extend(denied(client, vec!["UNLINK".to_owned(), key]).await?.map(|_| format!("~{pattern}")));
+    }
+    missing.dedup();
+    Ok(missing)
+}
+
+/// A key below the first prefix that the server's caches have.
+fn nowhere(loaded: &Loaded, server: &str) -> String {
+    let cache = loaded.router.caches().iter().find(|(_, cache)| cache.redis == server);
+    cache.map_or_else(String::new, |(_, cache)| format!("{}unstale-check", cache.prefixes[0]))
+}
+
+fn key(word: &str, names: &Names, nothing: &str) -> String {
+    let key = match word {
+        "@events" => &names.events,
+        "@notices" => &names.notices,
+        "@lease" => &names.lease,
+        "@beats" => &names.beats,
+        "@positions" => &names.positions,
+        "@nothing" => nothing,
+        word => word,
+    };
+    key.to_owned()
+}
+
+/// The fault, if it is about rights; of others only those that mean that nobody answers.
+async fn denied(client: &Client, words: Vec<String>) -> Result<Option<Fault>, Fault> {
+    use unstale_connect::FaultKind::{Loading, Timeout, Unreachable};
+    match client.raw(words.into_iter().map(Into::into).collect()).await {
+        Err(fault) if fault.is_denied() => Ok(Some(fault)),
+        Err(fault) if matches!(fault.kind, Unreachable | Timeout | Loading) => Err(fault),
+        _ => Ok(None),
+    }
+}
