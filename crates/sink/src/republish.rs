@@ -6,9 +6,8 @@ use std::time::SystemTime;
 
 use unstale_batcher::Batch;
 use unstale_events::TargetKind;
+use unstale_events::json::{push_string, push_strings};
 use unstale_router::{Format, Republish};
-
-use crate::notice::{list, text};
 
 /// Pairs of channel and message for the keys among these targets.
 pub(crate) fn messages(wishes: &[Republish], batch: &Batch, part: &[usize]) -> Vec<(String, String)> {
@@ -28,15 +27,14 @@ fn one_wish(wish: &Republish, batch: &Batch, part: &[usize]) -> Vec<(String, Str
 
 fn object(name: &str, keys: &[&str], time: Option<&str>) -> String {
     let mut json = String::from("{");
-    text(&mut json, name);
-    json.push_str(":[");
-    list(&mut json, keys, |json, key| text(json, key));
-    json.push(']');
+    push_string(&mut json, name);
+    json.push(':');
+    push_strings(&mut json, keys.iter().copied());
     if let Some(time) = time {
         json.push(',');
-        text(&mut json, time);
+        push_string(&mut json, time);
         json.push(':');
-        text(&mut json, &humantime::format_rfc3339_millis(SystemTime::now()).to_string());
+        push_string(&mut json, &humantime::format_rfc3339_millis(SystemTime::now()).to_string());
     }
     json.push('}');
     json
