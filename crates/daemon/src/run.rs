@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use unstale_batcher::Settings as Batching;
-use unstale_connect::{Client, Fault, FaultKind, Role, Server};
+use unstale_connect::{Client, FaultKind, Role, Server};
 use unstale_events::{CacheId, StreamKind};
 use unstale_pipeline::handle::{Handle, seat};
 use unstale_pipeline::health::Thresholds;
@@ -89,11 +89,13 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
     let server = server(config, router)?;
     let names = config.names();
     let instance = format!("{}-{}", config.instance.name, suffix());
-    let open = |role: Role, what: &str| Client::open(&server, role, &format!("unstale:{what}:{instance}")).map_err(|fault| fault.to_string());
+    let open =
+        |role: Role, what: &str| Client::open(&server, role, &format!("unstale:{what}:{instance}")).map_err(|fault| fault.to_string());
     let reading = Role::Reader { block: BLOCK };
     let [read, read_critical] = [open(reading, ROLES[0])?, open(reading, ROLES[1])?];
     let [deliver, deliver_critical] = [open(Role::Commands, ROLES[2])?, open(Role::Commands, ROLES[3])?];
-    let [scan, scan_critical, control] = [open(Role::Commands, ROLES[4])?, open(Role::Commands, ROLES[5])?, open(Role::Commands, ROLES[6])?];
+    let [scan, scan_critical, control] =
+        [open(Role::Commands, ROLES[4])?, open(Role::Commands, ROLES[5])?, open(Role::Commands, ROLES[6])?];
     let clients = [&read, &read_critical, &deliver, &deliver_critical, &scan, &scan_critical, &control];
     let links = ROLES.into_iter().zip(clients.map(Client::link)).collect();
     let group = |kind, start| Group::new(control.clone(), kind, names.stream(kind), &names.group, &instance, start);

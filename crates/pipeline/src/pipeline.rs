@@ -19,13 +19,17 @@ use crate::chores::{self, Done, Whose};
 use crate::handle::{Call, Deliver, DeliverError, DeliverReport, Request, Seat};
 use crate::inputs::{Inputs, Returned, Step};
 use crate::journal::{self, Summary};
-use crate::settings::{Parts, Settings, Unrouted};
+use crate::settings::{Parts, ROLES, Settings, Unrouted};
 use crate::stats::{Delivered, Outcome, Settled, Stats};
 use crate::stream::{Recovery, Stream};
 use crate::watch::Watch;
 
 /// How often an instance says that it lives and tries for the lease.
 const BEAT: Duration = Duration::from_millis(500);
+/// How often the connections are looked at, and the health report is made.
+const LOOK: Duration = Duration::from_millis(100);
+/// The connection of all chores.
+const CONTROL: &str = ROLES[6];
 /// How often the holder of the lease looks at the streams.
 const SURVEY: Duration = Duration::from_secs(1);
 /// How often a stand-by does: only for its metrics.
@@ -87,6 +91,7 @@ impl Pipeline {
             next_ticket: 0,
             flying_bytes: 0,
             company: None,
+            next_look: now,
             next_beat: now,
             beating: false,
             next_survey: now,
@@ -138,6 +143,7 @@ struct State {
     flying_bytes: usize,
     /// What the last beat found.
     company: Option<Beat>,
+    next_look: Instant,
     next_beat: Instant,
     beating: bool,
     next_survey: Instant,
@@ -150,10 +156,23 @@ struct State {
 /// Starting what is due.
 impl State {
     fn start(&mut self, inputs: &mut Inputs, now: Instant) {
-        self.start_chores(inputs, now);
+        self.look_around(inputs, now);
+        if self.watch.is_up(CONTROL) {
+            self.start_chores(inputs, now);
+        }
         self.start_deliveries(inputs, now);
         self.start_reads(inputs, now);
         self.show(inputs, now);
+    }
+
+    fn look_around(&mut self, inputs: &mut Inputs, now: Instant) {
+        if now >= self.next_look {
+            self.next_look = now + LOOK;
+            self.watch.links(&mut self.stats);
+            let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
+            inputs.seat.publish_health(health);
+            self.summary.write(&self.stats, now);
+        }
     }
 
     fn start_chores(&mut self, inputs: &mut Inputs, now: Instant) {
@@ -161,7 +180,6 @@ impl State {
             self.beating = true;
             self.next_beat = now + BEAT;
             inputs.chores.push(chores::beat(&self.membership, self.draining.is_none()));
-            self.judge(inputs, now);
         }
         if now >= self.next_survey && self.surveys == 0 {
             self.next_survey = now + if self.is_reader() { SURVEY } else { GLANCE };
@@ -219,7 +237,8 @@ impl State {
                 Recovery::Wanted(at) => at > now,
                 Recovery::Looking => false,
             };
-            if mine && rested && recovered && held < room && self.draining.is_none() {
+            let up = self.watch.is_up(role_of_reader(stream.kind()));
+            if up && mine && rested && recovered && held < room && self.draining.is_none() {
                 let count = stream.count();
                 stream.reader.begin(count);
             }
@@ -228,16 +247,10 @@ impl State {
 
     /// Until when nothing needs to be started.
     fn due(&self, inputs: &Inputs, now: Instant) -> Instant {
-        let mut due = self.next_beat.min(self.next_survey.max(now + SHOW));
-        due = self.batcher.deadline(|_| true).map_or(due, |deadline| due.min(deadline));
-        for stream in [&inputs.critical, &inputs.ordinary] {
-            if let Recovery::Wanted(at) = stream.recovery {
-                due = due.min(at);
-            }
-            if stream.ack_at > now {
-                due = due.min(stream.ack_at);
-            }
-            due = stream.resting_until.filter(|until| *until > now).map_or(due, |until| due.min(until));
+        let mut due = self.batcher.deadline(|_| true).map_or(self.next_look, |deadline| deadline.min(self.next_look));
+        if self.watch.is_up(CONTROL) {
+            due = due.min(self.next_beat);
+            due = [&inputs.critical, &inputs.ordinary].into_iter().filter_map(|stream| stream.due(now)).fold(due, Instant::min);
         }
         due
     }
@@ -612,13 +625,6 @@ impl State {
 
 /// Showing and ending.
 impl State {
-    fn judge(&mut self, inputs: &mut Inputs, now: Instant) {
-        self.watch.links(&mut self.stats);
-        let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
-        inputs.seat.publish_health(health);
-        self.summary.write(&self.stats, now);
-    }
-
     fn show(&mut self, inputs: &mut Inputs, now: Instant) {
         let idle = inputs.deliveries.is_empty() && self.batcher.is_empty();
         if !idle && now.saturating_duration_since(self.shown) < SHOW {
@@ -686,6 +692,13 @@ fn give_up(failed: Vec<(StreamKind, EntryId)>, inputs: &mut Inputs, now: Instant
     for ((kind, deliveries), ids) in released {
         let chore = chores::release(inputs.stream(kind).group(), ids, deliveries);
         inputs.chores.push(chore);
+    }
+}
+
+fn role_of_reader(kind: StreamKind) -> &'static str {
+    match kind {
+        StreamKind::Ordinary => ROLES[0],
+        StreamKind::Critical => ROLES[1],
     }
 }
 

@@ -134,6 +134,16 @@ impl Stream {
         self.held.len() * HELD_BYTES
     }
 
+    /// When something that waits here is to be started, if anything does.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        let recovery = match self.recovery {
+            Recovery::Wanted(at) => Some(at),
+            Recovery::None | Recovery::Looking => None,
+        };
+        let later = |at: Instant| Some(at).filter(|at| *at > now);
+        [recovery, later(self.ack_at), self.resting_until.and_then(later)].into_iter().flatten().min()
+    }
+
     /// A look at one's own pending entries is due at once.
     pub(crate) fn recover(&mut self, now: Instant) {
         if self.recovery != Recovery::Looking {

@@ -29,6 +29,11 @@ impl Watch {
         Self { links, limits, connected_once: false, answer: None, missing: BTreeMap::new() }
     }
 
+    /// Whether the connection for this is up. What would be sent while it is down would only fail.
+    pub(crate) fn is_up(&self, role: &str) -> bool {
+        self.links.iter().any(|(name, link, _)| *name == role && link.borrow().is_up())
+    }
+
     /// Takes note of how long Redis took to answer.
     pub(crate) fn answered(&mut self, took: Duration) {
         self.answer = Some(took);
