@@ -1,1 +1,39 @@
-fn main() {}
+//! The project's commands, run as `cargo xtask <command>`. Not part of the program, and almost without dependencies: it is the first thing that a
+//! newcomer builds.
+
+mod command;
+mod servers;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The project's commands.
+
+  cargo xtask test [STEP…]   everything that must hold before a change is pushed, installing what it needs;
+                             with STEP only these: fmt, tidy, clippy, build, test, doc
+  cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
+  cargo xtask help           this text
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = args.split_first().map_or(("help", &[][..]), |(command, rest)| (command.as_str(), rest));
+    let outcome = match command {
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
+        "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("`{other}` is no command\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

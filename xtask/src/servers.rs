@@ -1,0 +1,99 @@
+//! The servers that tests and demo need: found, or installed where that can be done without asking.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::command;
+
+/// Names a server's binary; tests look at it, too.
+pub(crate) const VARIABLE: &str = "UNSTALE_REDIS_SERVER";
+const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
+const OLDEST: (u32, u32) = (6, 2);
+
+const BY_HAND: &str = "Install Redis 6.2 or newer, or Valkey:
+    Debian, Ubuntu   sudo apt-get install redis-server
+    Fedora           sudo dnf install valkey
+    Alpine           sudo apk add redis
+    Arch             sudo pacman -S valkey
+    macOS            brew install redis
+or let UNSTALE_REDIS_SERVER name the binary of a server that you have.";
+
+/// The binary of a Redis server that is new enough: `$UNSTALE_REDIS_SERVER`, or one in `PATH`, or one that it installs now.
+pub(crate) fn find_or_install_redis() -> Result<PathBuf, String> {
+    let server = match find()? {
+        Some(server) => server,
+        None => install()?,
+    };
+    let version = version(&server)?;
+    if version < OLDEST {
+        return Err(format!("{} is version {}.{}. {BY_HAND}", server.display(), version.0, version.1));
+    }
+    Ok(server)
+}
+
+fn find() -> Result<Option<PathBuf>, String> {
+    match env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from) {
+        Some(named) if !named.is_file() => {
+            Err(format!("{VARIABLE}={} is not a file. Let it name a server's binary, or unset it.", named.display()))
+        }
+        Some(named) => Ok(Some(named)),
+        None => Ok(command::in_path(&NAMES)),
+    }
+}
+
+fn install() -> Result<PathBuf, String> {
+    println!("There is no redis-server here: installing Debian's package (apt-get install redis-server).");
+    let by_hand = |problem: String| format!("{problem}\nNo Redis server was found, and none could be installed. {BY_HAND}");
+    let mut rights = rights().map_err(by_hand)?;
+    rights.push("apt-get");
+    apt_get(&rights, &["update"]).map_err(by_hand)?;
+    apt_get(&rights, &["install", "--yes", "--no-install-recommends", "redis-server"]).map_err(by_hand)?;
+    command::in_path(&NAMES).ok_or_else(|| by_hand("apt-get installed redis-server, but it isn't in PATH.".to_owned()))
+}
+
+/// How the package manager gets root's rights without asking anybody: not at all if it has them, or by sudo.
+fn rights() -> Result<Vec<&'static str>, String> {
+    if command::in_path(&["apt-get"]).is_none() {
+        return Err("This is no Debian (there is no apt-get).".to_owned());
+    }
+    let me = command::output(Command::new("id").arg("-u"))?;
+    if me.trim() == "0" {
+        return Ok(vec!["env"]);
+    }
+    if command::succeeds(Command::new("sudo").args(["-n", "true"])) {
+        return Ok(vec!["sudo", "-n", "env"]);
+    }
+    Err("Installing needs root's rights, and sudo would ask for a password.".to_owned())
+}
+
+/// `before` is what stands before apt-get's arguments. The environment is set behind sudo, which would drop it.
+fn apt_get(before: &[&str], args: &[&str]) -> Result<(), String> {
+    let (last, first) = before.split_last().expect("apt-get itself is there");
+    let words: Vec<&str> =
+        first.iter().copied().chain(["DEBIAN_FRONTEND=noninteractive", last, "--quiet=2"]).chain(args.iter().copied()).collect();
+    command::run(Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()))
+}
+
+/// The major and minor number in what `redis-server --version` prints.
+fn version(server: &Path) -> Result<(u32, u32), String> {
+    let printed = command::output(Command::new(server).arg("--version"))?;
+    parse_version(&printed).ok_or_else(|| format!("{} printed no version: `{}`. {BY_HAND}", server.display(), printed.trim()))
+}
+
+fn parse_version(printed: &str) -> Option<(u32, u32)> {
+    let mut numbers = printed.split_whitespace().find_map(|word| word.strip_prefix("v="))?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_servers_print_them() {
+        assert_eq!(parse_version("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=a"), Some((7, 0)));
+        assert_eq!(parse_version("Valkey server v=8.1.1 sha=00000000:0 malloc=libc bits=64 build=b"), Some((8, 1)));
+        assert_eq!(parse_version("something else"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask test`: everything that must hold before a change is pushed, in one command that needs nothing prepared.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::{command, servers, tidy};
+
+/// One thing that must hold.
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn(&Path) -> Result<(), String>,
+}
+
+/// What is quick to tell comes first. `test` builds what `build` has left to build: nothing, so that its time is the tests' own.
+const STEPS: [Step; 6] = [
+    Step { name: "fmt", what: "the code is formatted", run: |_| cargo(&["fmt", "--all", "--", "--check"]) },
+    Step { name: "tidy", what: "the layout of the code keeps its rules", run: |_| tidy::run(&[]) },
+    Step { name: "clippy", what: "no warnings", run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]) },
+    Step { name: "build", what: "the tests compile", run: |server| tests(server, &["--no-run"]) },
+    Step { name: "test", what: "the tests pass", run: |server| tests(server, &["--no-fail-fast"]) },
+    Step { name: "doc", what: "the documentation has no broken links", run: |_| doc() },
+];
+
+/// What became of a step.
+struct Outcome {
+    name: &'static str,
+    took: Duration,
+    result: Result<(), String>,
+}
+
+/// Runs the named steps, or all. A step that fails doesn't keep the others from being run: one run tells all.
+pub(crate) fn run(names: &[String]) -> Result<(), String> {
+    if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
+        return Err(format!("`{unknown}` is no step; there are {}", STEPS.map(|step| step.name).join(", ")));
+    }
+    complete_toolchain()?;
+    let server = servers::find_or_install_redis()?;
+    println!("Tests run on {}.", server.display());
+    let chosen = STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
+    let outcomes: Vec<Outcome> = chosen.map(|step| step.run(&server)).collect();
+    summarize(&outcomes)
+}
+
+/// A toolchain installed by rustup's minimal profile lacks two components.
+fn complete_toolchain() -> Result<(), String> {
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !command::succeeds(&mut command::cargo(&[subcommand, "--version"])) {
+            println!("cargo {subcommand} is missing: installing it (rustup component add {component}).");
+            let install = command::run(Command::new("rustup").args(["component", "add", component]).current_dir(command::root()));
+            install.map_err(|why| format!("{why}\nInstall {component} beside cargo by the means that cargo came by."))?;
+        }
+    }
+    Ok(())
+}
+
+impl Step {
+    fn run(&self, server: &Path) -> Outcome {
+        println!("\n── {}: {} ──", self.name, self.what);
+        let started = Instant::now();
+        let result = (self.run)(server);
+        Outcome { name: self.name, took: started.elapsed(), result }
+    }
+}
+
+fn summarize(outcomes: &[Outcome]) -> Result<(), String> {
+    println!("\n── summary ──");
+    for Outcome { name, took, result } in outcomes {
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("{name:8} {word:8} {:7.1} s", took.as_secs_f64());
+    }
+    println!("{:8} {:8} {:7.1} s", "all", "", outcomes.iter().map(|outcome| outcome.took).sum::<Duration>().as_secs_f64());
+    let failed: Vec<String> =
+        outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err().map(|why| format!("{}: {why}", outcome.name))).collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
+fn cargo(args: &[&str]) -> Result<(), String> {
+    command::run(&mut command::cargo(args))
+}
+
+fn tests(server: &Path, args: &[&str]) -> Result<(), String> {
+    command::run(command::cargo(&["test", "--workspace"]).args(args).env(servers::VARIABLE, server))
+}
+
+fn doc() -> Result<(), String> {
+    command::run(command::cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
