@@ -6,8 +6,11 @@ pub mod metrics;
 pub mod stats;
 
 mod chores;
+mod company;
 mod inputs;
+mod intake;
 mod journal;
+mod outcome;
 mod pipeline;
 mod settings;
 mod stream;

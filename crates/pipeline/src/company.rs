@@ -1,0 +1,177 @@
+//! What chores bring: answers about acknowledged, buried and pending entries, and about the company of the other sidecars.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use unstale_connect::{Fault, PendingEntry};
+use unstale_events::{EntryId, StreamKind};
+use unstale_source::{Beat, Claimed, Letter, Survey};
+
+use crate::chores::{self, Done, Whose};
+use crate::inputs::Inputs;
+use crate::intake::{self, Grave};
+use crate::journal;
+use crate::pipeline::{PAUSE, State};
+use crate::stream::Stream;
+
+/// How long an entry of a dead instance has been quiet at least, so that two who find it don't both take it.
+const QUIET: Duration = Duration::from_secs(1);
+
+impl State {
+    pub(crate) fn done(&mut self, done: Done, inputs: &mut Inputs, now: Instant) {
+        match done {
+            Done::Acked(kind, acked) => self.acked(inputs.stream(kind), acked, now),
+            Done::Buried(kind, letter, buried) => self.buried(inputs.stream(kind), letter, buried, now),
+            Done::Released(Ok(())) | Done::Tidied(Ok(())) => {}
+            Done::Released(Err(fault)) => self.trouble("release", &fault, now),
+            Done::Tidied(Err(fault)) => self.trouble("tidy", &fault, now),
+            Done::Listed(kind, whose, listed) => self.listed(kind, whose, listed, inputs, now),
+            Done::Claimed(kind, before, claimed) => self.claimed(inputs.stream(kind), &before, claimed, now),
+            Done::Beaten(beat, took) => self.beaten(beat, took, now),
+            Done::Surveyed(kind, survey) => self.surveyed(kind, survey, inputs, now),
+        }
+    }
+
+    fn acked(&mut self, stream: &mut Stream, acked: Result<Vec<EntryId>, (Vec<EntryId>, Fault)>, now: Instant) {
+        stream.acking = false;
+        match acked {
+            Ok(ids) => {
+                for id in ids {
+                    stream.let_go(id);
+                }
+            }
+            Err((left, fault)) => {
+                self.trouble("ack", &fault, now);
+                stream.ack_failed(left, now);
+            }
+        }
+    }
+
+    fn buried(&mut self, stream: &mut Stream, letter: Box<Letter>, buried: Result<EntryId, Fault>, now: Instant) {
+        self.burials -= 1;
+        match buried {
+            Ok(_) => {
+                journal::buried(&letter);
+                self.grave_bytes = self.grave_bytes.saturating_sub(intake::size(&letter.fields));
+                stream.owed.push(letter.id);
+            }
+            Err(fault) => {
+                self.trouble("bury", &fault, now);
+                self.graves.push(Grave { kind: stream.kind(), letter, after: PAUSE });
+            }
+        }
+    }
+
+    /// Claims of what was found pending all that isn't held here.
+    fn listed(&mut self, kind: StreamKind, whose: Whose, listed: Result<Vec<PendingEntry>, Fault>, inputs: &mut Inputs, now: Instant) {
+        let stream = inputs.stream(kind);
+        let found = match listed {
+            Ok(found) => found,
+            Err(fault) => {
+                self.trouble("claim", &fault, now);
+                stream.looked(whose);
+                stream.recover_later(now);
+                return;
+            }
+        };
+        let quiet = if whose == Whose::Own { Duration::ZERO } else { QUIET };
+        let (plain, suspect) = stream.choose(found);
+        stream.looked(whose);
+        let claims: Vec<_> = [plain, suspect.into_iter().collect()].into_iter().filter(|found| !found.is_empty()).collect();
+        let group = stream.group().clone();
+        inputs.chores.extend(claims.into_iter().map(|found| chores::claim(&group, found, quiet)));
+    }
+
+    fn claimed(&mut self, stream: &mut Stream, before: &[(EntryId, u64)], claimed: Result<Claimed, Fault>, now: Instant) {
+        let claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(fault) => {
+                self.trouble("claim", &fault, now);
+                stream.forget_suspect(before);
+                // Whether it was carried out isn't known: if so, the entries are now this process's own.
+                return stream.recover_later(now);
+            }
+        };
+        journal::claimed(stream.kind(), &claimed);
+        let deliveries: HashMap<EntryId, u64> = before.iter().copied().collect();
+        if !claimed.entries.iter().any(|entry| stream.suspect == Some(entry.id)) {
+            stream.forget_suspect(before);
+        }
+        self.stats.read(stream.kind(), claimed.entries.len() as u64);
+        for entry in claimed.entries {
+            let count = deliveries.get(&entry.id).map_or(1, |before| before + 1);
+            let alone = stream.suspect == Some(entry.id);
+            self.take_in(stream, entry, count, alone, now);
+        }
+    }
+
+    fn beaten(&mut self, beat: Result<Beat, Fault>, took: Duration, now: Instant) {
+        self.beating = false;
+        match beat {
+            Ok(beat) => {
+                self.membership.heard(&beat);
+                self.watch.answered(took);
+                if beat.holds_lease != self.is_reader() {
+                    tracing::info!(reader = beat.holds_lease, "{}", lease_text(beat.holds_lease));
+                    self.next_survey = now;
+                }
+                self.stats.reader(beat.holds_lease);
+                self.company = Some(beat);
+            }
+            Err(fault) => {
+                self.trouble("beat", &fault, now);
+                // A lease that can't be renewed runs out; another may have it.
+                self.company = None;
+                self.stats.reader(false);
+            }
+        }
+    }
+
+    fn surveyed(&mut self, kind: StreamKind, survey: Result<Survey, Fault>, inputs: &mut Inputs, now: Instant) {
+        self.surveys -= 1;
+        let survey = match survey {
+            Ok(survey) => survey,
+            Err(fault) => return self.trouble("survey", &fault, now),
+        };
+        let Some(beat) = self.company.clone() else { return };
+        let age = survey.oldest.map_or(Duration::ZERO, |id| Duration::from_millis(beat.now_ms.saturating_sub(id.ms)));
+        self.stats.seen(kind, survey.lag, survey.pending, age);
+        if beat.holds_lease && self.draining.is_none() {
+            self.sweep(kind, &survey, &beat, inputs);
+        }
+    }
+
+    /// What only the holder of the lease does: trims, takes over what the dead left, removes their names.
+    fn sweep(&mut self, kind: StreamKind, survey: &Survey, beat: &Beat, inputs: &mut Inputs) {
+        let Inputs { critical, ordinary, chores, .. } = inputs;
+        let stream = if kind == StreamKind::Critical { critical } else { ordinary };
+        let trims = kind == StreamKind::Critical || self.settings.trim;
+        if let Some(floor) = survey.floor.filter(|_| trims) {
+            chores.push(chores::trim(stream.group(), floor));
+        }
+        if !beat.may_judge || stream.sweeping {
+            return;
+        }
+        let is_dead = |name: &&String| !beat.alive.contains(name);
+        let own = stream.group().consumer();
+        let dead: Vec<String> = survey.owners.iter().map(|(name, _)| name).filter(is_dead).filter(|name| *name != own).cloned().collect();
+        for gone in survey.consumers.iter().filter(is_dead).filter(|name| !dead.contains(name)) {
+            chores.push(chores::remove_consumer(stream.group(), gone.clone(), self.names.beats.clone(), beat.alive_since()));
+        }
+        if survey.pending > 0 {
+            stream.sweeping = true;
+            chores.push(chores::list_others(stream.group(), dead, QUIET, self.settings.min_idle(kind)));
+        }
+    }
+
+    /// A fault outside deliveries.
+    pub(crate) fn trouble(&mut self, stage: &'static str, fault: &Fault, now: Instant) {
+        self.stats.error(stage, fault.kind.name(), 1);
+        self.watch.missing(fault, now);
+        journal::trouble(stage, fault);
+    }
+}
+
+fn lease_text(held: bool) -> &'static str {
+    if held { "this instance reads the ordinary stream now" } else { "another instance reads the ordinary stream now" }
+}

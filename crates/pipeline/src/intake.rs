@@ -1,0 +1,165 @@
+//! The way in: from entries and requests to the lanes, or to the dead letters.
+
+use std::time::{Duration, Instant};
+
+use unstale_batcher::{DeadLetter, Item, Source};
+use unstale_connect::Fault;
+use unstale_events::event::Event;
+use unstale_events::{Code, Entry, EntryId, Fields, Reason, StreamKind};
+use unstale_source::Letter;
+
+use crate::handle::{Deliver, DeliverReport};
+use crate::pipeline::State;
+use crate::settings::Unrouted;
+use crate::stats::Outcome;
+use crate::stream::Stream;
+
+/// An entry on its way in.
+#[derive(Debug)]
+struct Incoming {
+    id: EntryId,
+    fields: Fields,
+    deliveries: u64,
+    alone: bool,
+}
+
+/// A dead letter that waits to be written.
+#[derive(Debug)]
+pub(crate) struct Grave {
+    pub(crate) kind: StreamKind,
+    pub(crate) letter: Box<Letter>,
+    /// How long it waits, for it could not be written before.
+    pub(crate) after: Duration,
+}
+
+impl State {
+    pub(crate) fn read(&mut self, stream: &mut Stream, entries: Vec<Entry>, now: Instant) {
+        stream.resting_until = None;
+        self.stats.read(stream.kind(), entries.len() as u64);
+        stream.weigh(entries.iter().filter_map(|entry| entry.fields.as_ref()).map(size).sum(), entries.len());
+        for entry in entries {
+            self.take_in(stream, entry, 1, false, now);
+        }
+    }
+
+    pub(crate) fn read_failed(&mut self, stream: &mut Stream, fault: &Fault, now: Instant) {
+        self.trouble("read", fault, now);
+        stream.read_failed(now);
+    }
+
+    /// Takes an entry in, whether new or taken over; `deliveries` counts this time too.
+    pub(crate) fn take_in(&mut self, stream: &mut Stream, entry: Entry, deliveries: u64, alone: bool, now: Instant) {
+        if !stream.hold(entry.id, deliveries) {
+            return;
+        }
+        let Some(fields) = entry.fields else {
+            stream.owed.push(entry.id);
+            return;
+        };
+        let incoming = Incoming { id: entry.id, fields, deliveries, alone };
+        match self.route(&incoming) {
+            Ok(event) => {
+                let dead = self.queue(stream, &incoming, &event, now);
+                if let Some(reasons) = dead {
+                    self.bury(stream, incoming.id, incoming.fields, reasons);
+                }
+            }
+            Err(reason) => {
+                self.stats.event(None, Outcome::DeadLettered);
+                self.bury(stream, incoming.id, incoming.fields, vec![reason]);
+            }
+        }
+    }
+
+    /// Decodes an entry and leaves what the routes make of it in `self.invalidation`.
+    fn route<'f>(&mut self, incoming: &'f Incoming) -> Result<Event<'f>, Reason> {
+        let Incoming { fields, deliveries, .. } = incoming;
+        // Before anything looks into it: looking may be what ends the process.
+        if *deliveries > self.settings.max_deliveries {
+            let text = format!("delivered {} times, the last ones alone, and never finished: it seems to end the process", deliveries - 1);
+            return Err(Reason::new(Code::Deliveries, text));
+        }
+        let size = size(fields);
+        if size > self.settings.entry_bytes {
+            let text = format!("the entry has {size} bytes, more than limits.entry = {}", self.settings.entry_bytes);
+            return Err(Reason::new(Code::TooLarge, text));
+        }
+        let event = Event::decode(fields)?;
+        self.invalidation.clear();
+        self.router.route(&event, &mut self.invalidation);
+        if !self.invalidation.routed && self.settings.unrouted == Unrouted::DeadLetter {
+            let text = format!("no route names the type {:?}", event.kind());
+            self.invalidation.reasons.push(Reason::new(Code::Unrouted, text));
+        }
+        Ok(event)
+    }
+
+    /// Passes a routed event on to its lane. Returns the reasons if it has nothing but reasons; without targets and reasons it is done.
+    fn queue(&mut self, stream: &mut Stream, incoming: &Incoming, event: &Event<'_>, now: Instant) -> Option<Vec<Reason>> {
+        let invalidation = &mut self.invalidation;
+        let outcome = match (invalidation.reasons.is_empty(), invalidation.routed) {
+            (false, _) => Outcome::DeadLettered,
+            (true, true) => Outcome::Routed,
+            (true, false) => Outcome::Unrouted,
+        };
+        self.stats.event(invalidation.label, outcome);
+        let reasons = std::mem::take(&mut invalidation.reasons);
+        if invalidation.targets.is_empty() {
+            if reasons.is_empty() {
+                stream.owed.push(incoming.id);
+            }
+            return Some(reasons).filter(|reasons| !reasons.is_empty());
+        }
+        self.stats.queued_all(invalidation.priority, &invalidation.targets);
+        let item = Item {
+            source: Source::Entry(stream.kind(), incoming.id),
+            priority: invalidation.priority,
+            targets: &invalidation.targets,
+            dead: (!reasons.is_empty()).then(|| Box::new(DeadLetter { reasons, fields: incoming.fields.clone() })),
+            correlation_id: event.correlation_id(),
+            operation: invalidation.operation.as_deref(),
+        };
+        if incoming.alone {
+            self.batcher.push_alone(item, now);
+        } else {
+            self.batcher.push(item, now);
+        }
+        None
+    }
+
+    /// Has an entry that is held written to the dead letters, and then acknowledged.
+    pub(crate) fn bury(&mut self, stream: &Stream, id: EntryId, fields: Fields, reasons: Vec<Reason>) {
+        self.grave_bytes += size(&fields);
+        let deliveries = stream.deliveries(id);
+        let letter = Box::new(Letter { stream: stream.group().stream().to_owned(), id, fields, reasons, deliveries });
+        self.graves.push(Grave { kind: stream.kind(), letter, after: Duration::ZERO });
+    }
+
+    /// A request goes past the stream, in a batch of its own: its answer speaks of nothing else.
+    pub(crate) fn asked(&mut self, deliver: Deliver, now: Instant) {
+        let Deliver { invalidation, reply } = deliver;
+        if invalidation.targets.is_empty() {
+            // Nobody may wait for the answer any more; there is nothing to do about that.
+            let _ = reply.send(Ok(DeliverReport { keys_deleted: 0 }));
+            return;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, reply);
+        self.stats.queued_all(invalidation.priority, &invalidation.targets);
+        let item = Item {
+            source: Source::Request(ticket),
+            priority: invalidation.priority,
+            targets: &invalidation.targets,
+            dead: None,
+            correlation_id: None,
+            operation: invalidation.operation.as_deref(),
+        };
+        self.batcher.push_alone(item, now);
+    }
+}
+
+/// The length of all names and values, in bytes.
+pub(crate) fn size(fields: &Fields) -> usize {
+    fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+}

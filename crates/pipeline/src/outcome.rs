@@ -1,0 +1,106 @@
+//! The way back: from deliveries to what is owed, buried, released and answered, and to the numbers.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use unstale_batcher::{Batch, Verdict};
+use unstale_events::{EntryId, StreamKind};
+use unstale_sink::Delivery;
+
+use crate::chores;
+use crate::handle::{DeliverError, DeliverReport};
+use crate::inputs::{Inputs, Returned};
+use crate::journal;
+use crate::pipeline::State;
+use crate::stats::{Delivered, Settled};
+
+impl State {
+    pub(crate) fn returned(&mut self, returned: Returned, inputs: &mut Inputs, now: Instant) {
+        let Returned { batch, delivery, closed } = returned;
+        self.flying_bytes -= batch.load.bytes;
+        let settlement = batch.settle(&delivery.states);
+        self.count(&batch, &delivery, &settlement.counts, settlement.done.iter().map(|(_, id)| *id), closed, now);
+        journal::delivered(&batch, &delivery);
+        for trouble in &delivery.errors {
+            self.watch.missing(&trouble.fault, now);
+        }
+        for (kind, id) in settlement.done {
+            inputs.stream(kind).owed.push(id);
+        }
+        for buried in settlement.dead {
+            let fields = buried.fields.cloned().unwrap_or_default();
+            self.bury(inputs.stream(buried.stream), buried.id, fields, buried.reasons);
+        }
+        for (ticket, verdict) in settlement.requests {
+            self.answer(ticket, &verdict, &delivery);
+        }
+        if settlement.failed.is_empty() {
+            inputs.streams().into_iter().for_each(|stream| stream.delivering(now));
+        }
+        give_up(settlement.failed, inputs, now);
+    }
+
+    fn answer(&mut self, ticket: u64, verdict: &Verdict, delivery: &Delivery) {
+        let Some(reply) = self.tickets.remove(&ticket) else { return };
+        let why = || delivery.errors.last().map_or_else(|| "given up".to_owned(), |trouble| trouble.fault.to_string());
+        let answer = match verdict {
+            Verdict::Done => Ok(DeliverReport { keys_deleted: delivery.deleted.iter().sum() }),
+            Verdict::Failed => Err(DeliverError::Failed(why())),
+            Verdict::Dead(reasons) => Err(DeliverError::Failed(reasons.first().map_or_else(why, ToString::to_string))),
+        };
+        // Nobody may wait for the answer any more; the work is done nevertheless.
+        let _ = reply.send(answer);
+    }
+
+    fn count(
+        &mut self,
+        batch: &Batch,
+        delivery: &Delivery,
+        settled: &[unstale_batcher::Settled],
+        done: impl Iterator<Item = EntryId>,
+        closed: Instant,
+        now: Instant,
+    ) {
+        let rows: Vec<_> = self
+            .router
+            .caches()
+            .iter()
+            .zip(batch.counts.iter().zip(settled))
+            .filter(|(_, (count, _))| count.queued > 0)
+            .map(|((cache, _), (count, settled))| Settled {
+                cache,
+                processed: settled.processed,
+                coalesced: count.coalesced,
+                failed: settled.failed,
+                keys_deleted: delivery.deleted.get(cache.index()).copied().unwrap_or(0),
+            })
+            .collect();
+        let errors: Vec<_> =
+            delivery.errors.iter().map(|trouble| (trouble.stage.name(), trouble.fault.kind.name(), trouble.count)).collect();
+        let delivered = Delivered {
+            priority: batch.priority,
+            caches: &rows,
+            took: now.saturating_duration_since(closed),
+            attempts: 1 + delivery.retries,
+            errors: &errors,
+            confirmed_ms: delivery.at_ms,
+            round_trips: delivery.round_trips,
+            notices: delivery.notices,
+        };
+        self.stats.delivered(&delivered, done, now);
+    }
+}
+
+/// Leaves entries pending, counted as often delivered as before this time.
+fn give_up(failed: Vec<(StreamKind, EntryId)>, inputs: &mut Inputs, now: Instant) {
+    let mut released: HashMap<(StreamKind, u64), Vec<EntryId>> = HashMap::new();
+    for (kind, id) in failed {
+        let deliveries = inputs.stream(kind).let_go(id);
+        released.entry((kind, deliveries.saturating_sub(1))).or_default().push(id);
+        inputs.stream(kind).recover_later(now);
+    }
+    for ((kind, deliveries), ids) in released {
+        let chore = chores::release(inputs.stream(kind).group(), ids, deliveries);
+        inputs.chores.push(chore);
+    }
+}
