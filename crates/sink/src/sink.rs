@@ -46,15 +46,22 @@ impl Sink {
         let mut delivery = self.blank(batch);
 
         self.keys(&job, &plan, &mut delivery).await;
-        let first_effect = delivery.at_ms;
-        let again = self.second_deletes(&job, self.delayed(batch, &plan.keys, &delivery));
-        let (again, ()) = join(again, self.patterns(&job, &plan, &mut delivery)).await;
-
-        delivery.at_ms = first_effect.or(delivery.at_ms);
-        for (part, second) in again {
-            repeated(&part, second, &mut delivery);
+        let delayed = self.delayed(batch, &plan.keys, &delivery);
+        if !plan.patterns.is_empty() || !delayed.is_empty() {
+            // Boxed, for most deliveries end here, and many are held at a time.
+            Box::pin(self.further_steps(&job, &plan, delayed, &mut delivery)).await;
         }
         delivery
+    }
+
+    /// Patterns and second deletes, side by side.
+    async fn further_steps(&self, job: &Job<'_>, plan: &Plan, delayed: Vec<(Duration, Part)>, delivery: &mut Delivery) {
+        let first_effect = delivery.at_ms;
+        let (again, ()) = join(self.second_deletes(job, delayed), self.patterns(job, plan, delivery)).await;
+        delivery.at_ms = first_effect.or(delivery.at_ms);
+        for (part, second) in again {
+            repeated(&part, second, delivery);
+        }
     }
 
     fn blank(&self, batch: &Batch) -> Delivery {

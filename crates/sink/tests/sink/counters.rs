@@ -1,0 +1,61 @@
+//! Counters: after the deletes, before the notice, once a batch.
+
+use unstale_batcher::TargetState;
+use unstale_connect::FaultKind;
+use unstale_events::{Code, Priority, TargetKind};
+use unstale_sink::Stage;
+
+use crate::world::{World, in_scripts, is_done};
+
+const KEY: TargetKind = TargetKind::Key;
+const BUMP: TargetKind = TargetKind::Bump;
+
+#[tokio::test]
+async fn a_counter_goes_up_by_one_however_many_events_ask() {
+    let world = World::start().await;
+    let targets = [("model", KEY, "model:a"), ("model", BUMP, "model:epoch"), ("model", BUMP, "model:epoch")];
+    assert!(is_done(&world.deliver(&world.batch(Priority::Normal, &targets)).await));
+    assert_eq!(world.redis.cmd(&["GET", "model:epoch"]).int(), 1);
+}
+
+#[tokio::test]
+async fn a_counter_alone_is_no_notice() {
+    let world = World::start().await;
+    let delivery = world.deliver(&world.batch(Priority::Normal, &[("model", BUMP, "model:epoch")])).await;
+    assert!(is_done(&delivery));
+    assert_eq!((delivery.notices, world.log().len(), world.redis.cmd(&["GET", "model:epoch"]).int()), (0, 0, 1));
+}
+
+#[tokio::test]
+async fn a_counter_of_the_wrong_type_concerns_itself_only() {
+    let world = World::start().await;
+    world.redis.cmd(&["RPUSH", "model:epoch", "x"]);
+    world.redis.cmd(&["SET", "model:other-epoch", "many"]);
+    world.set(&["model:a"]);
+    let targets = [("model", KEY, "model:a"), ("model", BUMP, "model:epoch"), ("model", BUMP, "model:other-epoch")];
+    let batch = world.batch(Priority::Normal, &targets);
+    let delivery = world.deliver(&batch).await;
+    assert_eq!(delivery.states[0], TargetState::Done);
+    for state in &delivery.states[1..] {
+        assert!(matches!(state, TargetState::Permanent(reason) if reason.code == Code::CommandFailed), "{state:?}");
+    }
+    assert!(delivery.met(Stage::Bump, FaultKind::WrongType) && delivery.met(Stage::Bump, FaultKind::NotInteger));
+    assert_eq!((world.announced(), delivery.retries, world.exists("model:a")), (vec!["model:a".to_owned()], 0, false));
+    let settlement = batch.settle(&delivery.states);
+    assert_eq!((settlement.done.len(), settlement.dead.len(), settlement.failed.len()), (1, 2, 0));
+}
+
+#[tokio::test]
+async fn in_a_batch_of_several_parts_counters_come_after_all_deletes() {
+    let world = World::with(|config| config.max_keys = 10).await;
+    let keys: Vec<_> = (0..25).map(|i| format!("model:{i}")).collect();
+    let mut targets: Vec<_> = keys.iter().map(|key| ("model", KEY, key.as_str())).collect();
+    targets.insert(0, ("model", BUMP, "model:epoch"));
+    let (delivery, lines) = world.watched(world.deliver(&world.batch(Priority::Normal, &targets))).await;
+    assert!(is_done(&delivery));
+    let order = in_scripts(&lines);
+    let bump = order.iter().position(|command| command == "INCR").unwrap();
+    assert_eq!(order[..bump].iter().filter(|command| *command == "UNLINK").count(), 3);
+    assert_eq!(order.iter().filter(|command| *command == "INCR").count(), 1);
+    assert!(order[bump..].iter().any(|command| command == "XADD"));
+}

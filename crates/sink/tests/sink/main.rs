@@ -1,0 +1,12 @@
+//! Deliveries to a real Redis.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests.
+
+mod counters;
+mod faults;
+mod keys;
+mod log;
+mod patterns;
+mod republish;
+mod second;
+mod world;
