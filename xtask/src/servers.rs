@@ -43,35 +43,34 @@ fn find() -> Result<Option<PathBuf>, String> {
 }
 
 fn install() -> Result<PathBuf, String> {
-    println!("There is no redis-server here: installing Debian's package (apt-get install redis-server).");
     let by_hand = |problem: String| format!("{problem}\nNo Redis server was found, and none could be installed. {BY_HAND}");
-    let mut rights = rights().map_err(by_hand)?;
-    rights.push("apt-get");
-    apt_get(&rights, &["update"]).map_err(by_hand)?;
-    apt_get(&rights, &["install", "--yes", "--no-install-recommends", "redis-server"]).map_err(by_hand)?;
+    let rights = rights().map_err(by_hand)?;
+    println!("There is no redis-server here: installing Debian's package (apt-get install redis-server).");
+    println!("Debian may also start it on port 6379. Nothing here uses that one: `sudo systemctl disable --now redis-server` ends it.");
+    apt_get(rights, &["update"]).map_err(by_hand)?;
+    apt_get(rights, &["install", "--yes", "--no-install-recommends", "redis-server"]).map_err(by_hand)?;
     command::in_path(&NAMES).ok_or_else(|| by_hand("apt-get installed redis-server, but it isn't in PATH.".to_owned()))
 }
 
 /// How the package manager gets root's rights without asking anybody: not at all if it has them, or by sudo.
-fn rights() -> Result<Vec<&'static str>, String> {
+fn rights() -> Result<&'static [&'static str], String> {
     if command::in_path(&["apt-get"]).is_none() {
         return Err("This is no Debian (there is no apt-get).".to_owned());
     }
     let me = command::output(Command::new("id").arg("-u"))?;
     if me.trim() == "0" {
-        return Ok(vec!["env"]);
+        return Ok(&[]);
     }
     if command::succeeds(Command::new("sudo").args(["-n", "true"])) {
-        return Ok(vec!["sudo", "-n", "env"]);
+        return Ok(&["sudo", "-n"]);
     }
     Err("Installing needs root's rights, and sudo would ask for a password.".to_owned())
 }
 
-/// `before` is what stands before apt-get's arguments. The environment is set behind sudo, which would drop it.
-fn apt_get(before: &[&str], args: &[&str]) -> Result<(), String> {
-    let (last, first) = before.split_last().expect("apt-get itself is there");
-    let words: Vec<&str> =
-        first.iter().copied().chain(["DEBIAN_FRONTEND=noninteractive", last, "--quiet=2"]).chain(args.iter().copied()).collect();
+/// The environment is set behind sudo, which would drop it.
+fn apt_get(rights: &[&str], args: &[&str]) -> Result<(), String> {
+    let apt_get = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "-o=Dpkg::Use-Pty=0"];
+    let words = [rights, &apt_get, args].concat();
     command::run(Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()))
 }
 
