@@ -235,7 +235,8 @@ impl From<Error> for Fault {
             ErrorKind::Config | ErrorKind::Url => FaultKind::Config,
             _ => FaultKind::Unreachable,
         };
-        Self::new(kind, readable(&known.text))
+        let cut_off = error.is_canceled() || known.text == "channel closed";
+        Self::new(kind, if cut_off { "the connection ended before the answer came" } else { readable(&known.text) })
     }
 }
 
@@ -316,6 +317,9 @@ mod tests {
         assert_eq!(unknown.text, "failed to lookup address information");
         let tls = fault("Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }");
         assert_eq!(tls.text, "InvalidCertificate(UnknownIssuer)");
+        for cut_off in [Error::new_canceled(), Error::new(ErrorKind::Unknown, "channel closed")] {
+            assert_eq!(Fault::from(cut_off).text, "the connection ended before the answer came");
+        }
     }
 
     #[test]

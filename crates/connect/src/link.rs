@@ -48,8 +48,7 @@ impl Link {
     }
 }
 
-/// What every connection is made with.
-#[derive(Debug, Clone)]
+/// What every connection is made with. Not for printing: the password is in it.
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) connection: ConnectionConfig,
