@@ -75,8 +75,8 @@ impl State {
             }
         };
         let quiet = if whose == Whose::Own { Duration::ZERO } else { QUIET };
-        let (plain, suspect) = stream.choose(found);
         stream.looked(whose);
+        let (plain, suspect) = stream.choose(found, now);
         let claims: Vec<_> = [plain, suspect.into_iter().collect()].into_iter().filter(|found| !found.is_empty()).collect();
         let group = stream.group().clone();
         inputs.chores.extend(claims.into_iter().map(|found| chores::claim(&group, found, quiet)));

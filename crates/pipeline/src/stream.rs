@@ -196,12 +196,16 @@ impl Stream {
         self.ack_at = now + PAUSES[0];
     }
 
-    /// Of listed pending entries, those to claim now: all that nobody suspects, and one suspect if none is under way.
-    pub(crate) fn choose(&mut self, listed: Vec<PendingEntry>) -> (Vec<Found>, Option<Found>) {
+    /// Of listed pending entries, those to claim now: all that nobody suspects, and one suspect if none is under way. What stays behind
+    /// is looked at again.
+    pub(crate) fn choose(&mut self, listed: Vec<PendingEntry>, now: Instant) -> (Vec<Found>, Option<Found>) {
         let free = listed.into_iter().filter(|entry| !self.holds(entry.id)).map(|entry| (entry.id, entry.deliveries));
         let (suspects, plain): (Vec<_>, Vec<_>) = free.partition(|(_, deliveries)| *deliveries >= SUSPECT);
         let suspect = if self.suspect.is_none() { suspects.first().copied() } else { None };
         self.suspect = self.suspect.or(suspect.map(|(id, _)| id));
+        if suspects.len() > usize::from(suspect.is_some()) {
+            self.recover_later(now);
+        }
         (plain, suspect)
     }
 }
