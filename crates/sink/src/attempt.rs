@@ -3,8 +3,8 @@
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use unstale_batcher::{Batch, TargetState};
-use unstale_connect::Fault;
-use unstale_events::{Code, Reason, TargetKind};
+use unstale_connect::{Client, Fault};
+use unstale_events::{CacheId, Code, Reason, TargetKind, Targets};
 
 use crate::delivery::{Delivery, Stage};
 use crate::notice;
@@ -52,35 +52,50 @@ impl Sink {
         delivery.round_trips += 1;
         for (part, answer) in parts.into_iter().zip(answers) {
             match answer {
-                Ok((request, answer)) => again.later.extend(self.confirm(job, &part, &request, answer, delivery)),
+                Ok((deleting, answer)) => again.later.extend(self.confirm(job, &part, &deleting, answer, delivery)),
                 Err(fault) => refused(job, part, fault, again, delivery),
             }
         }
     }
 
-    async fn send(&self, job: &Job<'_>, part: &[usize]) -> Result<(Request, Answer), Fault> {
+    async fn send(&self, job: &Job<'_>, part: &[usize]) -> Result<(Vec<CacheId>, Answer), Fault> {
+        let tail = notice::tail(job.batch, part, &self.caches, job.about);
+        let republished = republish::messages(&self.config.republish, job.batch, part);
+        self.call(self.clients.scripts(job.batch.priority), &job.batch.targets, part, tail, republished).await
+    }
+
+    /// Calls the script for these targets, with this notice.
+    pub(crate) async fn call(
+        &self,
+        client: &Client,
+        targets: &Targets,
+        part: &[usize],
+        tail: Option<String>,
+        republished: Vec<(String, String)>,
+    ) -> Result<(Vec<CacheId>, Answer), Fault> {
+        let size = tail.as_ref().map(|tail| tail.len() + self.head.len());
         let announcement = Announcement {
+            log: &self.config.notices,
+            bound: self.retention.bound(),
+            measure: self.retention.is_due(),
             channel: self.config.publish.then_some(&*self.config.notices),
             head: &self.head,
-            tail: notice::tail(job.batch, part, &self.caches, job.about),
-            republished: republish::messages(&self.config.republish, job.batch, part),
+            tail,
+            republished,
         };
-        let size = announcement.tail.as_ref().map(|tail| tail.len() + self.head.len());
-        let (bound, measure) = (self.retention.bound(), self.retention.is_due());
-        let mut request = Request::new(&self.config.notices, bound, measure, job.batch, part, &self.caches, announcement);
-        let answer = request.send(self.clients.scripts(job.batch.priority)).await?;
+        let (deleting, answer) = Request::new(announcement, targets, part, &self.caches).send(client).await?;
         if let Some(size) = size {
             self.retention.wrote(size as u64);
         }
         self.retention.measured(answer.log);
-        Ok((request, answer))
+        Ok((deleting, answer))
     }
 
     /// Notes what a part did. Returns the counters that are to be tried again.
-    fn confirm(&self, job: &Job<'_>, part: &[usize], request: &Request, answer: Answer, delivery: &mut Delivery) -> Option<Part> {
+    fn confirm(&self, job: &Job<'_>, part: &[usize], deleting: &[CacheId], answer: Answer, delivery: &mut Delivery) -> Option<Part> {
         delivery.confirmed(answer.at_ms);
-        delivery.notices += u64::from(answer.logged);
-        for (cache, keys) in request.deleting.iter().zip(answer.deleted) {
+        delivery.notices += u64::from(answer.notice.is_some());
+        for (cache, keys) in deleting.iter().zip(answer.deleted) {
             delivery.count_deleted(*cache, keys);
         }
         if let Some(fault) = answer.unheard {
@@ -89,8 +104,10 @@ impl Sink {
         for position in part {
             delivery.set(*position, TargetState::Done);
         }
+        let is_counter = |position: &&usize| job.batch.targets.get(**position).is_some_and(|target| target.kind == TargetKind::Bump);
+        let counters = part.iter().filter(is_counter);
         let mut again = Part::new();
-        for (position, fault) in request.counters.iter().zip(answer.counters) {
+        for (position, fault) in counters.zip(answer.counters) {
             let Some(fault) = fault else { continue };
             delivery.set(*position, self.counter_state(job, *position, &fault));
             again.extend(fault.is_transient().then_some(*position));

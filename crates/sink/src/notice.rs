@@ -60,6 +60,14 @@ pub(crate) fn tail(batch: &Batch, part: &[usize], caches: &Caches, about: &str) 
     Some(json)
 }
 
+/// The text after the time of a notice that asks to drop whole caches.
+pub(crate) fn flush(caches: &[&str]) -> String {
+    let mut json = String::from(",\"flush\":");
+    push_strings(&mut json, caches.iter().copied());
+    json.push('}');
+    json
+}
+
 /// Writes elements with commas between them.
 fn list<T>(json: &mut String, elements: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut String, T)) {
     for (index, element) in elements.into_iter().enumerate() {

@@ -3,9 +3,8 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use unstale_batcher::Batch;
 use unstale_connect::{Client, Fault, FaultKind, Reply, Script};
-use unstale_events::{CacheId, TargetKind};
+use unstale_events::{CacheId, EntryId, Target, TargetKind, Targets};
 use unstale_router::{Caches, Store};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
@@ -28,9 +27,15 @@ impl Placement {
     }
 }
 
-/// What a call is to announce.
-#[derive(Debug, Default)]
+/// How a call treats the log, and what it writes to it.
+#[derive(Debug)]
 pub(crate) struct Announcement<'a> {
+    /// The key of the log.
+    pub(crate) log: &'a str,
+    /// How many entries it may keep.
+    pub(crate) bound: u64,
+    /// Whether it is measured.
+    pub(crate) measure: bool,
     /// The channel of the notices, if they are published.
     pub(crate) channel: Option<&'a str>,
     /// The notice before its time and after it; without a tail there is nothing to announce.
@@ -45,10 +50,7 @@ pub(crate) struct Announcement<'a> {
 pub(crate) struct Request {
     keys: Vec<Bytes>,
     args: Vec<Bytes>,
-    /// The caches that have keys to delete, in the order of the answer.
-    pub(crate) deleting: Vec<CacheId>,
-    /// The positions of the counters, in the order of the answer.
-    pub(crate) counters: Vec<usize>,
+    deleting: Vec<CacheId>,
 }
 
 /// What a call did.
@@ -56,11 +58,11 @@ pub(crate) struct Request {
 pub(crate) struct Answer {
     /// Redis' time in milliseconds.
     pub(crate) at_ms: u64,
-    /// Whether a notice was logged.
-    pub(crate) logged: bool,
+    /// The notice in the log, if there was something to announce.
+    pub(crate) notice: Option<EntryId>,
     /// How many keys of each cache there were.
     pub(crate) deleted: Vec<u64>,
-    /// The fault of each counter that has one.
+    /// The fault of each counter that has one, in the order of the counters.
     pub(crate) counters: Vec<Option<Fault>>,
     /// Why a message was not published.
     pub(crate) unheard: Option<Fault>,
@@ -70,23 +72,23 @@ pub(crate) struct Answer {
 
 impl Request {
     /// What the script is given for these targets: keys cache by cache, then counters.
-    pub(crate) fn new(log: &str, bound: u64, measure: bool, batch: &Batch, part: &[usize], caches: &Caches, say: Announcement<'_>) -> Self {
-        let mut declared = Declared::new(log);
-        for position in part {
-            declared.add(*position, batch, caches);
+    pub(crate) fn new(say: Announcement<'_>, targets: &Targets, part: &[usize], caches: &Caches) -> Self {
+        let mut declared = Declared::new(say.log);
+        for target in part.iter().filter_map(|position| targets.get(*position)) {
+            declared.add(target, caches);
         }
-        let Declared { text, ends, groups, counters } = declared;
-        let mut args = vec![number(bound), Bytes::from_static(if measure { b"1" } else { b"0" })];
+        let Declared { text, ends, groups } = declared;
+        let mut args = vec![number(say.bound), number(say.measure.into())];
         args.extend([owned(say.channel.unwrap_or_default()), owned(say.head), Bytes::from(say.tail.unwrap_or_default())]);
         args.push(number(groups.len() as u64));
         args.extend(groups.iter().map(|(_, keys)| number(*keys)));
         args.extend(say.republished.into_iter().flat_map(|(channel, message)| [Bytes::from(channel), Bytes::from(message)]));
-        Self { keys: slices(text, &ends), args, deleting: groups.into_iter().map(|(cache, _)| cache).collect(), counters }
+        Self { keys: slices(text, &ends), args, deleting: groups.into_iter().map(|(cache, _)| cache).collect() }
     }
 
-    /// Sends it.
-    pub(crate) async fn send(&mut self, client: &Client) -> Result<Answer, Fault> {
-        Answer::of(client.eval(&SCRIPT, std::mem::take(&mut self.keys), std::mem::take(&mut self.args)).await?)
+    /// Sends it. Returns which caches it deleted from, in the order of the counts, and what it did.
+    pub(crate) async fn send(self, client: &Client) -> Result<(Vec<CacheId>, Answer), Fault> {
+        Ok((self.deleting, Answer::of(client.eval(&SCRIPT, self.keys, self.args).await?)?))
     }
 }
 
@@ -95,19 +97,17 @@ struct Declared {
     text: Vec<u8>,
     ends: Vec<usize>,
     groups: Vec<(CacheId, u64)>,
-    counters: Vec<usize>,
 }
 
 impl Declared {
     fn new(log: &str) -> Self {
-        Self { text: log.as_bytes().to_vec(), ends: vec![log.len()], groups: Vec::new(), counters: Vec::new() }
+        Self { text: log.as_bytes().to_vec(), ends: vec![log.len()], groups: Vec::new() }
     }
 
-    fn add(&mut self, position: usize, batch: &Batch, caches: &Caches) {
-        let Some(target) = batch.targets.get(position) else { return };
+    fn add(&mut self, target: Target<'_>, caches: &Caches) {
         match target.kind {
             TargetKind::Key if Placement::of(target.cache, caches) == Placement::Together => self.count(target.cache),
-            TargetKind::Bump => self.counters.push(position),
+            TargetKind::Bump => {}
             TargetKind::Key | TargetKind::Pattern => return,
         }
         self.text.extend_from_slice(target.text.as_bytes());
@@ -143,7 +143,7 @@ impl Answer {
         let [at_ms, id, deleted, counters, unheard, bytes, length] = parts;
         Ok(Self {
             at_ms: at_ms.count()?,
-            logged: !id.is_nil(),
+            notice: if id.is_nil() { None } else { Some(id.entry_id()?) },
             deleted: deleted.array()?.iter().map(Reply::count).collect::<Result<_, _>>()?,
             counters: counters.array()?.iter().map(fault).collect::<Result<_, _>>()?,
             unheard: fault(&unheard)?,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use tokio::time::{Instant, sleep_until};
 use unstale_batcher::{Batch, TargetState};
+use unstale_connect::{Fault, FaultKind};
+use unstale_events::{EntryId, Targets};
 use unstale_router::Caches;
 
 use crate::attempt::Job;
@@ -52,6 +54,14 @@ impl Sink {
             Box::pin(self.further_steps(&job, &plan, delayed, &mut delivery)).await;
         }
         delivery
+    }
+
+    /// Asks all receivers to drop whole caches, or everything with the one name `*`: when events were lost, or somebody asks for it. Deletes
+    /// nothing. Tried once.
+    pub async fn flush(&self, caches: &[&str]) -> Result<EntryId, Fault> {
+        let tail = Some(notice::flush(caches));
+        let (_, answer) = self.call(&self.clients.critical, &Targets::default(), &[], tail, Vec::new()).await?;
+        answer.notice.ok_or_else(|| Fault::new(FaultKind::Protocol, "the script logged no notice"))
     }
 
     /// Patterns and second deletes, side by side.

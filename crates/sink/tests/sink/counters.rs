@@ -1,9 +1,11 @@
 //! Counters: after the deletes, before the notice, once a batch.
 
+use std::time::Duration;
+
 use unstale_batcher::TargetState;
 use unstale_connect::FaultKind;
 use unstale_events::{Code, Priority, TargetKind};
-use unstale_sink::Stage;
+use unstale_sink::{Budgets, Stage};
 
 use crate::world::{World, in_scripts, is_done};
 
@@ -58,4 +60,18 @@ async fn in_a_batch_of_several_parts_counters_come_after_all_deletes() {
     assert_eq!(order[..bump].iter().filter(|command| *command == "UNLINK").count(), 3);
     assert_eq!(order.iter().filter(|command| *command == "INCR").count(), 1);
     assert!(order[bump..].iter().any(|command| command == "XADD"));
+}
+
+#[tokio::test]
+async fn a_forbidden_counter_keeps_no_key() {
+    let budgets = Budgets { normal: Duration::from_millis(200), ..Budgets::default() };
+    let rights = ["+@all", "~unstale:*", "~model:free:*", "allchannels"];
+    let world = World::as_user(&rights, |config| config.budgets = budgets).await;
+    let targets = [("model", KEY, "model:free:a"), ("model", KEY, "model:free:b"), ("model", BUMP, "model:epoch")];
+    let delivery = world.deliver(&world.batch(Priority::Normal, &targets)).await;
+    assert_eq!(delivery.states, [TargetState::Done, TargetState::Done, TargetState::Failed]);
+    assert!(delivery.met(Stage::Bump, FaultKind::Denied));
+    let mut announced = world.announced();
+    announced.sort();
+    assert_eq!(announced, ["model:free:a", "model:free:b"]);
 }

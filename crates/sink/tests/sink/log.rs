@@ -94,3 +94,19 @@ async fn a_log_that_is_no_stream_stops_everything_before_the_deletes() {
     assert!(!is_done(&delivery) && world.exists("vkey:a"));
     assert!(delivery.met(Stage::Delete, FaultKind::WrongType), "{:?}", delivery.errors);
 }
+
+#[tokio::test]
+async fn a_flush_is_a_notice_among_the_others_and_deletes_nothing() {
+    let world = World::start().await;
+    world.set(&["vkey:a"]);
+    let mut subscriber = subscriber(&world.redis, &[LOG]);
+    let id = world.sink.flush(&["vkey", "model"]).await.unwrap();
+    let published = Notice::from_json(subscriber.read().unwrap().array()[2].text().as_bytes()).unwrap();
+    assert_eq!(
+        (published.id, published.seq, &published.flush[..], published.drop.len()),
+        (Some(id), Some(1), &["vkey".into(), "model".into()][..], 0)
+    );
+    world.deliver(&world.keys("vkey", &["vkey:b"])).await;
+    assert_eq!(world.log().iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2]);
+    assert!(world.exists("vkey:a"));
+}
