@@ -273,12 +273,16 @@ pub async fn connect(loaded: &Loaded, name: &str) -> Result<Client, NoConnection
     let client = Client::open(&server, Role::Commands, "unstale-cli").map_err(|fault| lost(fault.to_string()))?;
     match client.ready(within).await {
         Ok(_) => Ok(client),
-        Err(fault) => Err(NoConnection { text: format!("can't use {url}: {fault}"), help: advice(&fault, name) }),
+        Err(fault) => {
+            let why = fault.text.replace(&format!("{url}: "), "");
+            let help = advice(Fault::from_server(&why).kind, name);
+            Err(NoConnection { text: format!("can't use {url}: {why}"), help })
+        }
     }
 }
 
-fn advice(fault: &Fault, name: &str) -> String {
-    match fault.kind {
+fn advice(kind: FaultKind, name: &str) -> String {
+    match kind {
         FaultKind::Unauthenticated => format!("set `redis.{name}.username` and `redis.{name}.password_file`, or write both into the URL"),
         FaultKind::Denied => "run `unstale check --acl` for the rights that are needed".to_owned(),
         FaultKind::Loading => "the server is still loading its data; try again soon".to_owned(),

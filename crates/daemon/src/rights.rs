@@ -38,54 +38,46 @@ const fn right(rule: &'static str, trial: &'static str) -> Right {
 }
 
 /// For every server.
-const COMMON: [Right; 6] = [
+const COMMON: [Right; 7] = [
     right("+ping", "PING"),
     right("+info", "INFO server"),
     right("+time", "TIME"),
+    right("+client|id", "CLIENT ID"),
     right("+client|setname", "CLIENT SETNAME unstale-check"),
     right("+eval", "EVAL return(1) 0"),
     right("+evalsha", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0"),
 ];
 
 /// For the server that holds the streams.
-const BUS: [Right; 37] = [
+const BUS: [Right; 28] = [
     right("+client|unblock", "CLIENT UNBLOCK 0"),
     right("+type", "TYPE @events"),
     right("+xadd", "XADD @events NOMKSTREAM 0-0 f v"),
     right("+xack", "XACK @events unstale-check 0-0"),
     right("+xreadgroup", "XREADGROUP GROUP unstale-check c COUNT 1 STREAMS @events >"),
-    right("+xread", "XREAD COUNT 1 STREAMS @notices $"),
     right("+xclaim", "XCLAIM @events unstale-check c 0 0-0"),
     right("+xpending", "XPENDING @events unstale-check"),
     right("+xrange", "XRANGE @events - - COUNT 1"),
     right("+xrevrange", "XREVRANGE @notices - - COUNT 1"),
     right("+xlen", "XLEN @events"),
-    right("+xdel", "XDEL @events 0-0"),
     right("+xtrim", "XTRIM @events MINID 0"),
-    right("+xinfo|stream", "XINFO STREAM @events"),
     right("+xinfo|groups", "XINFO GROUPS @events"),
     right("+xinfo|consumers", "XINFO CONSUMERS @events unstale-check"),
     right("+xgroup|create", "XGROUP CREATE @events unstale-check no-id"),
-    right("+xgroup|setid", "XGROUP SETID @events unstale-check 0"),
     right("+xgroup|delconsumer", "XGROUP DELCONSUMER @events unstale-check c"),
     right("+get", "GET @lease"),
     right("+set", "SET @lease x XX PX 0"),
     right("+pexpire", "PEXPIRE @lease never"),
     right("+del", "DEL @nothing"),
     right("+unlink", "UNLINK @nothing"),
-    right("+exists", "EXISTS @nothing"),
     right("+zadd", "ZADD @beats no-number m"),
     right("+zrange", "ZRANGE @beats 0 0"),
     right("+zrem", "ZREM @beats unstale-check"),
     right("+zscore", "ZSCORE @beats unstale-check"),
     right("+zremrangebyscore", "ZREMRANGEBYSCORE @beats no-number 0"),
-    right("+hset", "HSET @positions f v odd"),
-    right("+hget", "HGET @positions unstale-check"),
-    right("+hgetall", "HGETALL @positions"),
     right("+hdel", "HDEL @positions unstale-check"),
     right("+memory|usage", "MEMORY USAGE @notices"),
     right("+publish", ""),
-    right("+subscribe", ""),
 ];
 
 /// For servers that hold caches.
@@ -154,13 +146,13 @@ pub async fn missing(client: &Client, config: &Config, loaded: &Loaded, server: 
     for right in rights(role).into_iter().filter(|right| !right.trial.is_empty()) {
         let nothing = if role.is_bus { format!("{}:check", names.notices) } else { nowhere(loaded, server) };
         let words = right.trial.split(' ').map(|word| key(word, &names, &nothing)).collect::<Vec<_>>();
-        missing.extend(denied(client, words).await?.map(|_| right.rule.to_owned()));
+        missing.extend(denied(client, words).await?.filter(|what| what != KEYS).map(|_| right.rule.to_owned()));
     }
     for pattern in key_patterns(loaded, server, role) {
         let key = pattern.replace('\\', "").replace('*', "unstale-check");
-        missing.extend(denied(client, vec!["UNLINK".to_owned(), key]).await?.map(|_| format!("~{pattern}")));
+        let denied = denied(client, vec!["UNLINK".to_owned(), key]).await?;
+        missing.extend(denied.filter(|what| what == KEYS).map(|_| format!("~{pattern}")));
     }
-    missing.dedup();
     Ok(missing)
 }
 
@@ -183,11 +175,14 @@ fn key(word: &str, names: &Names, nothing: &str) -> String {
     key.to_owned()
 }
 
-/// The fault, if it is about rights; of others only those that mean that nobody answers.
-async fn denied(client: &Client, words: Vec<String>) -> Result<Option<Fault>, Fault> {
+/// What [`Fault::missing_right`] says if a key is out of reach.
+const KEYS: &str = "keys";
+
+/// What the user lacks for a command, if anything. Of other faults only those count that mean that nobody answers.
+async fn denied(client: &Client, words: Vec<String>) -> Result<Option<String>, Fault> {
     use unstale_connect::FaultKind::{Loading, Timeout, Unreachable};
     match client.raw(words.into_iter().map(Into::into).collect()).await {
-        Err(fault) if fault.is_denied() => Ok(Some(fault)),
+        Err(fault) if fault.is_denied() => Ok(Some(fault.missing_right().unwrap_or_default())),
         Err(fault) if matches!(fault.kind, Unreachable | Timeout | Loading) => Err(fault),
         _ => Ok(None),
     }

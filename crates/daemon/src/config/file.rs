@@ -47,6 +47,11 @@ impl File {
         self.places.get(path).map(|span| self.origin(span.clone()))
     }
 
+    /// The text of a value, with its place.
+    pub(super) fn text_at(&self, path: &str) -> Option<(&str, Origin)> {
+        self.places.get(path).map(|span| (&self.text[span.clone()], self.origin(span.clone())))
+    }
+
     /// Where a setting of a cache stands: under `cache` or under a preset's `cache`.
     pub(super) fn place_ending_with(&self, path: &str) -> Option<Origin> {
         let of_preset = || self.places.iter().find(|(known, _)| known.starts_with("preset.") && known.ends_with(&format!(".{path}")));

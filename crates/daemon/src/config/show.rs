@@ -40,7 +40,7 @@ impl Shown {
             let origin = origin.map_or_else(|| "default".to_owned(), |setting| setting.origin.to_string());
             settings.push(Line { value: json(&key, value), key, origin });
         });
-        settings.extend(loaded.presets.iter().map(|(name, origin)| line("presets", name.as_str(), origin.clone())));
+        settings.extend(presets(loaded));
         settings.extend(caches(loaded));
         Self { settings, rules: loaded.router.rules(), routes: loaded.router.fingerprint().to_owned() }
     }
@@ -81,8 +81,14 @@ fn json(key: &str, value: &Value) -> serde_json::Value {
     }
 }
 
-fn line(key: &str, value: impl Into<serde_json::Value>, origin: String) -> Line {
-    Line { key: key.to_owned(), value: value.into(), origin }
+/// Where presets are named: in the file or instead of that in the environment, and by flags beside.
+fn presets(loaded: &Loaded) -> Vec<Line> {
+    let line = |value: &str, origin: String| Line { key: "presets".to_owned(), value: value.into(), origin };
+    let over = loaded.overrides.iter().rev().find(|over| over.path == ["presets"]);
+    let in_file = || loaded.file.as_ref().and_then(|file| file.text_at("presets")).map(|(text, origin)| line(text, origin.to_string()));
+    let named = over.map(|over| line(&over.value, over.origin.clone())).or_else(in_file);
+    let flags = loaded.presets.iter().map(|(name, origin)| line(name, origin.clone()));
+    named.into_iter().chain(flags).collect()
 }
 
 /// The caches as the routes have them, whoever declared them.

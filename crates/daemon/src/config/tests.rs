@@ -110,7 +110,8 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
 
 #[test]
 fn a_stronger_source_wins_over_every_weaker_one() {
-    let sources: [(&str, fn(Case) -> Case); 3] = [
+    type Add = fn(Case) -> Case;
+    let sources: [(&str, Add); 3] = [
         ("300ms", |case| case.set("batching.window=300ms")),
         ("200ms", |case| case.env("UNSTALE__BATCHING__WINDOW", "200ms")),
         ("150ms", |case| case.env("CacheInvalidation__BatchWindow", "150ms")),
@@ -243,7 +244,7 @@ min_idle = \"5s\"
         .env("UNSTALE__BATCHNG__WINDOW", "1s")
         .env("UNSTALE__BATCHING", "1s")
         .set("log.level=inof");
-    insta(&case.refusal(), include_str!("tests/mistakes.txt"));
+    same_text(&case.refusal(), include_str!("tests/mistakes.txt"));
 }
 
 #[test]
@@ -259,7 +260,7 @@ cache = \"produkt\"
 keys = [\"product:{id}\"]
 ",
     );
-    insta(&case.refusal(), include_str!("tests/together.txt"));
+    same_text(&case.refusal(), include_str!("tests/together.txt"));
 }
 
 #[test]
@@ -310,6 +311,14 @@ fn rules_that_tie_settings_together() {
     refused("[redis]\nurl = \"redis://x\"", "did you mean `redis.main.url`?");
     refused("window = \"1s\"", "did you mean `batching.window`?");
     refused("namespace = \"a b\"", "without blanks");
+}
+
+#[test]
+fn caches_elsewhere_than_the_bus_are_refused() {
+    let cache = "[cache.product]\nprefixes = [\"product:\"]\nredis = \"other\"\n[redis.other]\nurl = ";
+    let text = Case::new(&format!("{cache}\"redis://127.0.0.1:6379/1\"")).refusal();
+    assert!(text.contains("cache `product` is on another server or database (`other`) than the bus (`main`)"), "{text}");
+    Case::new(&format!("{cache}\"redis://127.0.0.1:6379/0\"")).load();
 }
 
 #[test]
@@ -397,6 +406,6 @@ fn show_names_the_origin_of_every_value() {
 }
 
 /// Compares with a kept text; a difference is shown whole.
-fn insta(found: &str, kept: &str) {
+fn same_text(found: &str, kept: &str) {
     assert!(found == kept, "found:\n{found}\n\nkept:\n{kept}");
 }
