@@ -9,6 +9,6 @@ mod resp;
 mod wait;
 
 pub use fault::{Fault, FaultProxy};
-pub use redis::{Builder, Redis, server_binary};
+pub use redis::{Builder, Redis, server_binary, server_has_tls};
 pub use resp::{Error, Resp, Value};
 pub use wait::{wait_until, wait_until_sync};

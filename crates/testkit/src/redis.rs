@@ -29,6 +29,17 @@ pub fn server_binary() -> PathBuf {
     names.find(|path| path.is_file()).expect("no redis-server in PATH: install Redis or Valkey, or set UNSTALE_REDIS_SERVER to its binary")
 }
 
+/// Whether that binary was built with TLS; tests of TLS have nothing to run against if not.
+///
+/// # Panics
+/// If it can't be run.
+pub fn server_has_tls() -> bool {
+    // Asked for TLS without a certificate it exits at once, and only one that has TLS misses the certificate.
+    let output = Command::new(server_binary()).args(["--port", "0", "--tls-port", "1"]).output().expect("redis-server can be run");
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&said).contains("No tls-cert-file")
+}
+
 /// What a server is started with.
 #[derive(Debug, Default)]
 pub struct Builder {
