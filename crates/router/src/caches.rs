@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use unstale_events::{CacheId, Code, Reason, glob};
+
+use crate::prefixes::{Exact, Found, Guard, Prefixes};
 
 /// A declared cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +41,7 @@ pub enum Store {
 pub struct Caches {
     list: Vec<Cache>,
     names: HashMap<String, CacheId, RandomState>,
-    owners: Prefixes<CacheId>,
-    guarded: Prefixes<Guard>,
-    counters: HashSet<Vec<u8>, RandomState>,
-    own: HashSet<Vec<u8>, RandomState>,
-}
-
-/// Why everything under a prefix is left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Guard {
-    Protected,
-    Own,
+    prefixes: Prefixes,
 }
 
 /// Why a key or a pattern must not be deleted.
@@ -64,22 +56,27 @@ pub(crate) enum Refusal {
 
 impl Caches {
     pub(crate) fn new(list: Vec<Cache>, protected: &[String], namespace: &str, own: &[String]) -> Self {
-        let ids = || (0..).map(CacheId);
-        let owners = ids().zip(&list).flat_map(|(id, cache)| cache.prefixes.iter().map(move |prefix| (prefix.as_bytes().to_vec(), id)));
-        let mut guarded: Vec<_> = protected.iter().map(|prefix| (prefix.as_bytes().to_vec(), Guard::Protected)).collect();
-        guarded.push((own_prefix(namespace).into_bytes(), Guard::Own));
-        Self {
-            owners: Prefixes::new(owners.collect()),
-            guarded: Prefixes::new(guarded),
-            names: list.iter().map(|cache| cache.name.clone()).zip(ids()).collect(),
-            own: own.iter().map(|name| name.as_bytes().to_vec()).collect(),
-            counters: HashSet::default(),
-            list,
+        let mut caches = Self { list, ..Self::default() };
+        let mut prefixes = Prefixes::default();
+        for (id, cache) in caches.iter() {
+            for prefix in &cache.prefixes {
+                prefixes.owned(prefix, id);
+            }
         }
+        for prefix in protected {
+            prefixes.guarded(prefix, Guard::Protected);
+        }
+        for key in own {
+            prefixes.exact(key, Exact::Own);
+        }
+        prefixes.guarded(&own_prefix(namespace), Guard::Own);
+        caches.names = caches.iter().map(|(id, cache)| (cache.name.clone(), id)).collect();
+        caches.prefixes = prefixes;
+        caches
     }
 
     pub(crate) fn add_counter(&mut self, key: &str) {
-        self.counters.insert(key.as_bytes().to_vec());
+        self.prefixes.exact(key, Exact::Counter);
     }
 
     /// How many caches there are.
@@ -112,7 +109,7 @@ impl Caches {
 
     /// The cache that owns a key: the one with the longest prefix of it.
     pub fn owner(&self, key: &[u8]) -> Option<CacheId> {
-        self.owners.longest(key)
+        self.prefixes.find(key).owner
     }
 
     /// Whether a scan for this cache may delete a key that it found: the cache owns it, and it is neither protected, nor a counter,
@@ -138,28 +135,14 @@ impl Caches {
     }
 
     pub(crate) fn judge(&self, cache: CacheId, key: &[u8]) -> Result<(), Refusal> {
-        self.judge_stem(cache, key)?;
-        if self.counters.contains(key) {
-            return Err(Refusal::Counter);
-        }
-        Ok(())
+        let found = self.prefixes.find(key);
+        judge(cache, found)?;
+        if found.exact == Some(Exact::Counter) { Err(Refusal::Counter) } else { Ok(()) }
     }
 
     /// Judges what all the targets have in common that begin with `stem`.
     pub(crate) fn judge_stem(&self, cache: CacheId, stem: &[u8]) -> Result<(), Refusal> {
-        if self.own.contains(stem) {
-            return Err(Refusal::Own);
-        }
-        match self.guarded.longest(stem) {
-            Some(Guard::Own) => return Err(Refusal::Own),
-            Some(Guard::Protected) => return Err(Refusal::Protected),
-            None => {}
-        }
-        match self.owner(stem) {
-            Some(owner) if owner == cache => Ok(()),
-            Some(owner) => Err(Refusal::OtherCache(owner)),
-            None => Err(Refusal::NoOwner),
-        }
+        judge(cache, self.prefixes.find(stem))
     }
 
     pub(crate) fn judge_pattern(&self, cache: CacheId, pattern: &str) -> Result<(), Refusal> {
@@ -191,6 +174,16 @@ impl Caches {
     }
 }
 
+fn judge(cache: CacheId, found: Found) -> Result<(), Refusal> {
+    match found {
+        Found { exact: Some(Exact::Own), .. } | Found { guard: Some(Guard::Own), .. } => Err(Refusal::Own),
+        Found { guard: Some(Guard::Protected), .. } => Err(Refusal::Protected),
+        Found { owner: Some(owner), .. } if owner == cache => Ok(()),
+        Found { owner: Some(owner), .. } => Err(Refusal::OtherCache(owner)),
+        Found { owner: None, .. } => Err(Refusal::NoOwner),
+    }
+}
+
 /// What all of the sidecar's own keys begin with.
 pub(crate) fn own_prefix(namespace: &str) -> String {
     format!("{namespace}:")
@@ -198,55 +191,4 @@ pub(crate) fn own_prefix(namespace: &str) -> String {
 
 fn quoted(prefixes: &[String]) -> String {
     prefixes.iter().map(|prefix| format!("`{prefix}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// Values by prefix, to be found by the longest prefix of a text with one binary search.
-#[derive(Debug)]
-struct Prefixes<T> {
-    sorted: Vec<Prefix<T>>,
-}
-
-#[derive(Debug)]
-struct Prefix<T> {
-    text: Vec<u8>,
-    value: T,
-    /// The position of the longest other prefix that is a prefix of this one.
-    outer: Option<usize>,
-}
-
-impl<T> Default for Prefixes<T> {
-    fn default() -> Self {
-        Self { sorted: Vec::new() }
-    }
-}
-
-impl<T: Copy> Prefixes<T> {
-    fn new(mut list: Vec<(Vec<u8>, T)>) -> Self {
-        list.sort_by(|(a, _), (b, _)| a.cmp(b));
-        list.dedup_by(|(a, _), (b, _)| a == b);
-        let mut prefixes = Self::default();
-        for (text, value) in list {
-            let outer = prefixes.position(&text);
-            prefixes.sorted.push(Prefix { text, value, outer });
-        }
-        prefixes
-    }
-
-    fn longest(&self, text: &[u8]) -> Option<T> {
-        self.position(text).map(|found| self.sorted[found].value)
-    }
-
-    /// Every prefix of `text` is also a prefix of all that sorts between it and `text`: so the last entry that doesn't sort behind
-    /// `text` is the one looked for, or lies within it.
-    fn position(&self, text: &[u8]) -> Option<usize> {
-        let behind = self.sorted.partition_point(|prefix| prefix.text.as_slice() <= text);
-        let mut candidate = behind.checked_sub(1);
-        while let Some(found) = candidate {
-            if text.starts_with(&self.sorted[found].text) {
-                return Some(found);
-            }
-            candidate = self.sorted[found].outer;
-        }
-        None
-    }
 }

@@ -9,6 +9,7 @@ mod compile;
 mod declare;
 mod document;
 mod pack;
+mod prefixes;
 mod presets;
 mod problem;
 mod request;

@@ -98,7 +98,7 @@ fn attributes() -> impl Strategy<Value = String> {
     prop::collection::vec((prop::sample::subsequence(NAMES, 0..NAMES.len()), json_value()), 0..4).prop_map(|groups| {
         let mut seen = std::collections::BTreeMap::new();
         for (names, value) in groups {
-            names.into_iter().for_each(|name| drop(seen.insert(name, value.clone())));
+            seen.extend(names.into_iter().map(|name| (name, value.clone())));
         }
         seen.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect::<Vec<_>>().concat()
     })
