@@ -145,6 +145,15 @@ proptest! {
     }
 
     #[test]
+    fn the_longest_prefix_owns_a_key(prefixes in prop::collection::btree_set("[ab:]{1,4}", 1..8), key in "[ab:c]{0,8}") {
+        let caches: Vec<_> = prefixes.iter().enumerate().map(|(at, prefix)| format!("[cache.c{at}]\nprefixes = [\"{prefix}\"]\n")).collect();
+        let router = router(&caches.concat());
+        let longest = prefixes.iter().filter(|prefix| key.starts_with(prefix.as_str())).max_by_key(|prefix| prefix.len());
+        let owner = router.caches().owner(key.as_bytes()).map(|owner| &router.caches().get(owner).prefixes[0]);
+        prop_assert_eq!(owner, longest);
+    }
+
+    #[test]
     fn any_text_as_a_template_compiles_or_is_a_problem(text in hostile_text()) {
         for field in ["keys", "patterns", "bump", "event", "cache", "priority"] {
             let toml = format!("[cache.c]\nprefixes = [\"c:\"]\n[[route]]\nevent = \"E\"\n{field} = [{0}, {1}]\n", toml_text(&text), toml_text(&format!("c:{text}")));
