@@ -146,9 +146,7 @@ impl Look<'_> {
         let get = |name: &str| info.get(name).map(String::as_str);
         let (product, version) = get("valkey_version").map_or(("Redis", get("redis_version")), |version| ("Valkey", Some(version)));
         let version = version.unwrap_or("0");
-        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-        let found: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-        if found < OLDEST {
+        if major_and_minor(version) < OLDEST {
             let text = format!("{product} {version} is too old");
             self.report.fail(&self.what, text, format!("use Redis {}.{} or later, or Valkey", OLDEST.0, OLDEST.1));
             return Ok(false);
@@ -242,6 +240,12 @@ impl Look<'_> {
     }
 }
 
+/// Of `7.0.15`: 7 and 0. What isn't a number counts as 0.
+fn major_and_minor(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
 /// Why there is no connection, and what to do.
 #[derive(Debug)]
 pub struct NoConnection {
@@ -297,4 +301,18 @@ fn advice(kind: FaultKind, name: &str) -> String {
 pub fn print(report: &Report, as_json: bool) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     if as_json { writeln!(out, "{}", serde_json::to_string(report)?) } else { write!(out, "{report}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        for (version, is_enough) in
+            [("6.0.16", false), ("6.2.0", true), ("6.10.1", true), ("7.0.15", true), ("10.0", true), ("unknown", false)]
+        {
+            assert_eq!(major_and_minor(version) >= OLDEST, is_enough, "{version}");
+        }
+    }
 }

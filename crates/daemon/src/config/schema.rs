@@ -26,11 +26,21 @@ impl JsonSchema for Size {
 pub fn of_file() -> Value {
     let mut schema = schemars::schema_for!(Config).to_value();
     schema["title"] = "unstale.toml".into();
+    forget_host(&mut schema);
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     if let (Some(properties), Value::Object(of_routes)) = (properties, routes()) {
         properties.extend(of_routes);
     }
     schema
+}
+
+/// The schema is the same on every host.
+fn forget_host(schema: &mut Value) {
+    for place in ["/properties/instance", "/$defs/Instance/properties/name"] {
+        if let Some(place) = schema.pointer_mut(place).and_then(Value::as_object_mut) {
+            place.remove("default");
+        }
+    }
 }
 
 fn texts(description: &str) -> Value {
@@ -113,4 +123,20 @@ fn republish() -> Value {
         "strip": text("What is taken off the beginning of each key."),
     });
     closed("What existing subscribers are told, after the notice.", &["cache", "channel"], &properties)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_names_no_host_and_every_key_of_the_router() {
+        let schema = of_file();
+        assert!(schema.pointer("/$defs/Instance/properties/name").is_some_and(|name| name.get("default").is_none()));
+        assert!(schema.pointer("/properties/instance/default").is_none());
+        for key in unstale_router::KEYS {
+            assert!(schema["properties"][key].is_object(), "{key}");
+        }
+        assert_eq!(schema.pointer("/$defs/Limits/properties/entry/default"), Some(&"1MiB".into()));
+    }
 }

@@ -76,19 +76,14 @@ impl Default for Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Instance {
     /// What consumer and origin names begin with; a short random suffix is added. Default: the host name.
-    #[schemars(default = "example_host")]
     pub name: String,
 }
 
 impl Default for Instance {
     fn default() -> Self {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self { name: if name.is_empty() { example_host() } else { name } }
+        Self { name: if name.is_empty() { "localhost".to_owned() } else { name } }
     }
-}
-
-fn example_host() -> String {
-    "localhost".to_owned()
 }
 
 /// Where events come from and notices go.

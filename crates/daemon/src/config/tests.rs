@@ -201,6 +201,22 @@ fn presets_come_from_everywhere() {
 }
 
 #[test]
+fn routes_can_be_set_in_the_environment_too() {
+    let second_delete = |case: Case| {
+        let loaded = case.load();
+        let caches = loaded.router.caches();
+        human::format_duration(caches.get(caches.by_name("virtual_key").unwrap()).second_delete)
+    };
+    assert_eq!(second_delete(Case::new(ROUTES)), "500ms");
+    assert_eq!(second_delete(Case::new(ROUTES).env("UNSTALE__PRESET__LLM_GATEWAY__CACHE__VIRTUAL_KEY__SECOND_DELETE", "2s")), "2s");
+    let rules = |case: Case| case.load().router.rules();
+    let without = Case::new(ROUTES).env("UNSTALE__PRESET__LLM_GATEWAY__WITHOUT", "AsyncTaskUpdated,AsyncTaskDeleted");
+    assert_eq!(rules(without), rules(Case::new(ROUTES)) - 1);
+    let refused = Case::new(ROUTES).env("UNSTALE__PRESET__LLM_GATEWAY__CACHE__VIRTUAL_KY__SECOND_DELETE", "2s").refusal();
+    assert!(refused.contains("UNSTALE__PRESET__LLM_GATEWAY__CACHE__VIRTUAL_KY__SECOND_DELETE"), "{refused}");
+}
+
+#[test]
 fn a_server_of_ones_own_has_what_main_has() {
     let config = Case::new(&format!("{ROUTES}[redis.other]\nurl = \"redis://other\"\ncommand_timeout = \"1s\"\n"))
         .env("UNSTALE__REDIS__OTHER__USERNAME", "me");
