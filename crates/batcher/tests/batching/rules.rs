@@ -209,6 +209,14 @@ fn a_key_that_a_pattern_of_its_batch_matches_needs_no_delete_of_its_own() {
 }
 
 #[test]
+fn a_key_that_the_pattern_does_not_match_stays_itself() {
+    let mut bench = Bench::busy(Settings::default());
+    bench.push(Normal, &["list:1:long", "list:*:short"]);
+    bench.wait(100);
+    assert_eq!(texts(&bench.pop()[0]), ["list:1:long", "list:*:short"]);
+}
+
+#[test]
 fn in_critical_a_key_never_waits_for_a_pattern() {
     let mut bench = Bench::busy(Settings::default());
     bench.push(Critical, &["list:1", "list:*"]);
