@@ -1,1 +1,19 @@
-//! End-to-end tests.
+//! The harness of the end-to-end tests: the real program as a process, beside a real Redis, looked at from outside only.
+//!
+//! What it knows of the product is what SPEC.md promises to other programs: names, wire formats, log lines, HTTP. It shares no code with it.
+//! Tests wait for states, never for time to pass; failures of the harness itself panic with what was seen last.
+
+mod bus;
+mod program;
+mod sidecar;
+mod world;
+
+pub use bus::{Bus, Letter, Notice, Standing};
+pub use program::{Outcome, program, run};
+pub use sidecar::{Setup, Sidecar};
+pub use world::World;
+
+use std::time::Duration;
+
+/// How long a test waits for a state; a loaded machine is slow, and a state that never comes is rare.
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,328 @@
+//! `unstale run` as a process: started, watched, stopped, killed.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use unstale_testkit::{Redis, wait_until_sync};
+
+use crate::{Bus, PATIENCE, program};
+
+/// What a sidecar is started with.
+#[derive(Debug, Default)]
+pub struct Setup {
+    url: String,
+    config: String,
+    args: Vec<String>,
+    environment: Vec<(String, String)>,
+    namespace: Option<String>,
+}
+
+impl Setup {
+    /// A sidecar on this server, without routes so far.
+    pub fn on(redis: &Redis) -> Self {
+        Self::at(redis.url())
+    }
+
+    /// A sidecar on the server at this URL, as when a proxy stands before it.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+
+    /// More text for its configuration file.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// With a shipped preset.
+    #[must_use]
+    pub fn preset(self, name: &str) -> Self {
+        self.arg("--preset").arg(name)
+    }
+
+    /// One more argument of `run`.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+
+    /// With `--set KEY=VALUE`.
+    #[must_use]
+    pub fn set(self, setting: &str) -> Self {
+        self.arg("--set").arg(setting)
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// In another namespace than `unstale`.
+    #[must_use]
+    pub fn namespace(mut self, name: &str) -> Self {
+        self.namespace = Some(name.to_owned());
+        self.set(&format!("namespace={name}"))
+    }
+
+    /// Starts it and waits until it serves, see [`Sidecar::ready`].
+    ///
+    /// # Panics
+    /// If it doesn't, with its log.
+    pub fn start(self, redis: &Redis) -> Sidecar {
+        let mut bus = Bus::new(redis).in_namespace(self.namespace.as_deref().unwrap_or("unstale"));
+        let mut sidecar = self.spawn();
+        sidecar.ready(&mut bus);
+        sidecar
+    }
+
+    /// Starts it without waiting for anything.
+    ///
+    /// # Panics
+    /// If it can't be run.
+    pub fn spawn(self) -> Sidecar {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("e2e{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = tempfile::Builder::new().prefix("unstale-sidecar-").tempdir().expect("a temporary directory can be made");
+        let (config, log) = (dir.path().join("unstale.toml"), dir.path().join("stderr.log"));
+        fs::write(&config, &self.config).expect("a temporary file can be written");
+        let mut command = program::command(dir.path());
+        // Instance and port are set by environment, so that a test's file and flags are its own.
+        command.env("REDIS_URL", &self.url).env("UNSTALE__INSTANCE__NAME", &name).env("UNSTALE__HTTP__BIND", "127.0.0.1:0");
+        command.arg("run").args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let stderr = File::create(&log).expect("a temporary file can be made");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", crate::program().display()));
+        Sidecar { child, name, log, exit: None, _dir: dir }
+    }
+}
+
+/// A running sidecar; dropping it kills it.
+#[derive(Debug)]
+pub struct Sidecar {
+    child: Child,
+    name: String,
+    log: PathBuf,
+    exit: Option<ExitStatus>,
+    _dir: tempfile::TempDir,
+}
+
+impl Sidecar {
+    /// A sidecar on this server with this configuration file, ready.
+    ///
+    /// # Panics
+    /// If it doesn't get ready, with its log.
+    pub fn start(redis: &Redis, config: &str) -> Self {
+        Setup::on(redis).config(config).start(redis)
+    }
+
+    /// Waits until it has beaten, somebody holds the lease, and both streams have their group.
+    ///
+    /// # Panics
+    /// If that takes too long, or it has ended, with its log.
+    pub fn ready(&mut self, bus: &mut Bus) {
+        wait_until_sync("the sidecar to be ready", PATIENCE, || {
+            assert!(self.ended().is_none(), "{} has ended ({:?}):\n{}", self.name, self.exit, self.log());
+            let ready = bus.instance(&self.name).and_then(|_| bus.reader()).and_then(|_| bus.groups());
+            ready.map_err(|state| format!("{state}\n{}", self.log()))
+        });
+    }
+
+    /// What its `instance.name` is: the beginning of [`Sidecar::instance`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its full name among the sidecars.
+    ///
+    /// # Panics
+    /// If it has no beat.
+    pub fn instance(&self, bus: &mut Bus) -> String {
+        bus.instance(&self.name).unwrap_or_else(|state| panic!("{state}\n{}", self.log()))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until its log contains a text.
+    ///
+    /// # Panics
+    /// If that takes too long, with its log.
+    pub fn wait_log(&self, text: &str) {
+        wait_until_sync(&format!("{text:?} in the log"), PATIENCE, || {
+            let log = self.log();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        });
+    }
+
+    /// Kills it in the middle of whatever it does (SIGKILL).
+    ///
+    /// # Panics
+    /// If it can't be.
+    pub fn kill(&mut self) {
+        if self.ended().is_none() {
+            self.child.kill().expect("a child of one's own can be killed");
+            self.wait();
+        }
+    }
+
+    /// Tells it to end (SIGTERM).
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Stops it in the middle of whatever it does (SIGSTOP), and waits until it is.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn pause(&self) {
+        self.signal("STOP");
+        wait_until_sync("the sidecar to be stopped", PATIENCE, || self.in_state(|state| state == 'T'));
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn resume(&self) {
+        self.signal("CONT");
+        wait_until_sync("the sidecar to go on", PATIENCE, || self.in_state(|state| state != 'T'));
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// If that can't be found out.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.exit.is_none() {
+            self.exit = self.child.try_wait().expect("a child of one's own can be asked");
+        }
+        self.exit
+    }
+
+    /// Waits until it has ended, and returns its exit code; `None` if a signal ended it.
+    ///
+    /// # Panics
+    /// If that takes too long, with its log.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.wait_for(PATIENCE)
+    }
+
+    /// The same with a time of one's own.
+    ///
+    /// # Panics
+    /// As [`Sidecar::wait`].
+    pub fn wait_for(&mut self, time: Duration) -> Option<i32> {
+        wait_until_sync("the sidecar to end", time, || self.ended().ok_or_else(|| self.log())).code()
+    }
+
+    /// How much memory it has in use (resident), in bytes.
+    ///
+    /// # Panics
+    /// If it has ended, or there is no `/proc`.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS is a number") * 1024
+    }
+
+    /// Where it serves HTTP, `http://127.0.0.1:PORT`: what it printed.
+    ///
+    /// # Panics
+    /// If it doesn't say so in time, with its log.
+    pub fn http(&self) -> String {
+        let url = |log: &str| {
+            let at = log.find("http://")?;
+            let url = log[at..].split(|c: char| c.is_whitespace() || c == '"').next()?;
+            Some(url.trim_end_matches(['/', ',']).to_owned())
+        };
+        wait_until_sync("the address of HTTP in the log", PATIENCE, || url(&self.log()).ok_or_else(|| self.log()))
+    }
+
+    /// The body of a GET, whatever its status; the status is the first.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        answered(agent().get(format!("{}{path}", self.http())).call())
+    }
+
+    /// The answer to a POST of JSON.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub fn post(&self, path: &str, body: &Json) -> (u16, String) {
+        let request = agent().post(format!("{}{path}", self.http())).content_type("application/json");
+        answered(request.send(body.to_string()))
+    }
+
+    /// `GET /v1/stats`.
+    ///
+    /// # Panics
+    /// If it isn't answered with 200 and JSON.
+    pub fn stats(&self) -> Json {
+        let (status, body) = self.get("/v1/stats");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    }
+
+    /// The value of one series of `GET /metrics`, named as it is written there, labels included.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn metric(&self, series: &str) -> f64 {
+        let (_, body) = self.get("/metrics");
+        let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no series {series} in\n{body}"))
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())]).status().expect("sh can be run");
+        assert!(status.success(), "kill -{name} {}: {status}\n{}", self.pid(), self.log());
+    }
+
+    /// The process state is the first letter after the name in parentheses.
+    fn in_state(&self, wanted: impl Fn(char) -> bool) -> Result<(), String> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).map_err(|error| error.to_string())?;
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        state.is_some_and(wanted).then_some(()).ok_or(stat)
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}---", self.name, self.log());
+        }
+    }
+}
+
+/// Statuses are answers, not errors.
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+}
+
+fn answered(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, String) {
+    let mut response = response.unwrap_or_else(|error| panic!("HTTP: {error}"));
+    let body = response.body_mut().read_to_string().unwrap_or_else(|error| panic!("HTTP: {error}"));
+    (response.status().as_u16(), body)
+}

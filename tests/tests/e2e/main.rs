@@ -1,0 +1,3 @@
+//! The real `unstale` against real Redis: what SPEC.md promises, shown from outside.
+
+mod smoke;
