@@ -8,6 +8,9 @@ pub(super) const RANKS: [&[&str]; 5] = [&["events"], &["router", "batcher", "con
 /// Crates beside the ranks: no crate of the program is built with them, and they are built with none of it.
 const TOOLS: [&str; 3] = ["testkit", "tests", "xtask"];
 
+/// The one tool that may be built with all of it: the end-to-end tests.
+const END_TO_END: &str = "tests";
+
 /// What only one crate may name, so that it can be replaced.
 const KEPT_TO: [(&str, &str); 2] = [("fred", "connect"), ("figment", "daemon")];
 
@@ -38,7 +41,7 @@ fn unranked(name: &str) -> Option<String> {
 }
 
 fn upward(workspace: &Workspace, name: &str) -> Vec<String> {
-    let allowed = |import: &str| rank(import).is_some_and(|below| rank(name).is_some_and(|own| below < own));
+    let allowed = |import: &str| name == END_TO_END || rank(import).is_some_and(|below| rank(name).is_some_and(|own| below < own));
     let wrong = workspace.own_imports(name).into_iter().filter(|import| !allowed(import));
     wrong.map(|import| format!("{name} imports {import}, which is not of a lower rank (ranks: {})", shown_ranks())).collect()
 }
@@ -86,6 +89,7 @@ mod tests {
     fn nothing_of_the_program_is_built_with_the_tools() {
         assert!(broken(&[("source", &["testkit"]), ("testkit", &[])]).contains("source imports testkit"));
         assert!(broken(&[("testkit", &["connect"]), ("connect", &[])]).contains("testkit imports connect"));
+        assert!(broken(&[("daemon", &["tests"]), ("tests", &["daemon"])]).contains("daemon imports tests"));
     }
 
     #[test]
