@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change is pushed, in one command that needs nothing prepared.
 
+use std::env;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -80,8 +81,11 @@ fn cargo(args: &[&str]) -> Result<(), String> {
     command::run(&mut command::cargo(args))
 }
 
+/// The program lies beside this one: cargo builds it together with the tests of its own package. Told so, the end-to-end tests don't build it again.
 fn tests(server: &Path, args: &[&str]) -> Result<(), String> {
-    command::run(command::cargo(&["test", "--workspace"]).args(args).env(servers::VARIABLE, server))
+    let program = env::current_exe().map_err(|error| format!("this program's path: {error}"))?.with_file_name("unstale");
+    let mut tests = command::cargo(&["test", "--workspace"]);
+    command::run(tests.args(args).env(servers::VARIABLE, server).env("UNSTALE_BINARY", program))
 }
 
 fn doc() -> Result<(), String> {
