@@ -253,7 +253,7 @@ pub(super) fn unknown_key(keys: &Keys, path: &[String], right: usize, origin: &O
 
 fn hint(keys: &Keys, path: &[String], right: usize, origin: &Origin) -> Option<String> {
     let last = path.last().map(String::as_str).unwrap_or_default();
-    if path[0] == "redis" && path.len() > 2 && same_name(last, "password") {
+    if path[0] == "redis" && path.len() > 2 && suggest(last, ["password"]).is_some() {
         let file = origin.spell(&[&path[..path.len() - 1], &["password_file".to_owned()]].concat());
         return Some(format!("put the password into a file and name that with `{file}`, or write it into the URL"));
     }

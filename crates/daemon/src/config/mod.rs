@@ -37,6 +37,9 @@ use layers::{Layers, Setting, bad_value};
 /// The file that is read if none is named, if it is there.
 pub const DEFAULT_FILE: &str = "unstale.toml";
 
+/// What an address must look like, for messages.
+const ADDRESS: &str = "an address with its port, such as `127.0.0.1:7863`";
+
 /// Where a configuration comes from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -211,10 +214,7 @@ fn check_type(setting: &Setting) -> Option<Problem> {
         Kind::UnknownVariant(found, known) => {
             (format!("one of {}", known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")), format!("{found:?}"))
         }
-        _ => (
-            "an address with its port, such as `127.0.0.1:7863`".to_owned(),
-            setting.value.as_str().map_or_else(String::new, |text| format!("{text:?}")),
-        ),
+        _ => (ADDRESS.to_owned(), setting.value.as_str().map_or_else(String::new, |text| format!("{text:?}"))),
     };
     Some(bad_value(&setting.origin, &setting.path, &found, &expected))
 }
@@ -225,6 +225,7 @@ fn in_plain_words(expected: &str) -> String {
         "f64" => "a number, such as `0.05`".to_owned(),
         "a boolean" => "`true` or `false`".to_owned(),
         "a string" | "path string" | "a string or bytes" => "a text".to_owned(),
+        "socket address" => ADDRESS.to_owned(),
         "a sequence" => "a list of texts".to_owned(),
         other => other.to_owned(),
     }

@@ -325,6 +325,8 @@ fn rules_that_tie_settings_together() {
     refused("[reclaim]\nmax_deliveries = 1", "must be at least 4");
     refused("[log]\nlevel = \"loud\"", "\"loud\" is no level");
     refused("[redis]\nurl = \"redis://x\"", "did you mean `redis.main.url`?");
+    refused("[redis.main]\npasword = \"x\"", "put the password into a file and name that with `redis.main.password_file`");
+    refused("[http]\nbind = 80", "`http.bind` must be an address with its port, such as `127.0.0.1:7863`, not `80`");
     refused("window = \"1s\"", "did you mean `batching.window`?");
     refused("namespace = \"a b\"", "without blanks");
 }
