@@ -6,8 +6,9 @@ use unstale_batcher::TargetState;
 use unstale_connect::FaultKind;
 use unstale_events::{Code, Priority, TargetKind};
 use unstale_sink::{Budgets, Stage};
+use unstale_testkit::wait_until;
 
-use crate::world::{World, in_scripts, is_done};
+use crate::world::{World, in_scripts, is_done, set_user};
 
 const KEY: TargetKind = TargetKind::Key;
 const BUMP: TargetKind = TargetKind::Bump;
@@ -74,4 +75,23 @@ async fn a_forbidden_counter_keeps_no_key() {
     let mut announced = world.announced();
     announced.sort();
     assert_eq!(announced, ["model:free:a", "model:free:b"]);
+}
+
+#[tokio::test]
+async fn a_counter_waits_for_keys_that_can_not_be_deleted_yet() {
+    let world =
+        World::as_user(&["+@all", "~unstale:*", "~model:free:*", "~model:epoch", "allchannels"], |config| config.max_keys = 1).await;
+    let targets = [("model", KEY, "model:locked"), ("model", KEY, "model:free:a"), ("model", BUMP, "model:epoch")];
+    let delivering = world.delivering(world.batch(Priority::Normal, &targets));
+    let refused = || async {
+        let stats = world.redis.cmd(&["INFO", "commandstats"]).text();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or_default().to_owned();
+        if line.contains("rejected_calls=0") || line.is_empty() { Err(line) } else { Ok(()) }
+    };
+    wait_until("a refused script", Duration::from_secs(5), refused).await;
+    assert!(world.redis.cmd(&["GET", "model:epoch"]).is_nil());
+    set_user(&world.redis, &["~model:*"]);
+    assert!(is_done(&delivering.await.unwrap()));
+    assert_eq!(world.redis.cmd(&["GET", "model:epoch"]).int(), 1);
+    assert_eq!(world.announced(), ["model:locked", "model:free:a"]);
 }

@@ -29,6 +29,7 @@ async fn a_sweep_leaves_what_is_protected_counted_or_another_caches() {
 async fn keys_are_gone_and_announced_before_the_scan_begins() {
     let world = World::start().await;
     world.set(&["vkey:a", "model:a"]);
+    world.fill("plain:", 20_000);
     let targets = [("model", PATTERN, "model:*"), ("vkey", KEY, "vkey:a"), ("model", BUMP, "model:epoch")];
     let (delivery, lines) = world.watched(world.deliver(&world.batch(Priority::Normal, &targets))).await;
     assert!(is_done(&delivery));
@@ -37,6 +38,8 @@ async fn keys_are_gone_and_announced_before_the_scan_begins() {
     assert!(place("\"PUBLISH\"") < place("\"SCAN\""));
     assert!(place("\"SCAN\"") < place("\"INCR\"") && place("\"INCR\"") < last("\"XADD\""));
     let log = world.log();
+    assert!(log[0].1.at < log[1].1.at);
+    assert_eq!(delivery.at_ms, Some(log[0].1.at), "the age of an event ends with its keys");
     assert_eq!((log[0].1.drop[0].keys.len(), log[1].1.drop[0].patterns.len(), log.len()), (1, 1, 2));
     assert_eq!(in_scripts(&lines).iter().filter(|command| *command == "INCR").count(), 1);
 }
