@@ -173,13 +173,29 @@ impl Layers {
     fn add_text(&mut self, keys: &Keys, path: &[String], text: &str, origin: &Origin) {
         match keys.find(path, same_name) {
             Found::Setting(path, default) => match coerce(text, default) {
-                Ok(value) => self.settings.push(Setting { path, value, origin: origin.clone() }),
+                Ok(value) => {
+                    let path = self.as_declared(path);
+                    self.settings.push(Setting { path, value, origin: origin.clone() });
+                }
                 Err(expected) => self.problems.push(bad_value(origin, &path, &format!("{text:?}"), &expected)),
             },
             Found::Router(path) => self.overrides.push(Override { path, value: text.to_owned(), origin: origin.to_string() }),
             Found::Section(section) => self.problems.push(names_a_section(keys, &section, origin)),
             Found::Unknown(right) => self.problems.push(unknown_key(keys, path, right, origin)),
         }
+    }
+
+    /// Names of servers are the user's own: one that a weaker source declares is meant, however it is spelled here.
+    fn as_declared(&self, mut path: Vec<String>) -> Vec<String> {
+        let declared = self
+            .settings
+            .iter()
+            .map(|setting| &setting.path)
+            .find(|known| known[0] == "redis" && path[0] == "redis" && same_name(&known[1], &path[1]));
+        if let Some(declared) = declared {
+            path[1].clone_from(&declared[1]);
+        }
+        path
     }
 
     /// Names are compared without case, so one setting can be set twice.

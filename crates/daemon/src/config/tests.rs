@@ -227,6 +227,14 @@ fn a_server_of_ones_own_has_what_main_has() {
 }
 
 #[test]
+fn a_server_is_found_however_the_environment_has_to_spell_it() {
+    let case = Case::new(&format!("{ROUTES}[redis.Cache-2]\nurl = \"redis://a\"\n")).env("UNSTALE__REDIS__CACHE_2__URL", "redis://b");
+    let redis = case.config().redis;
+    assert_eq!(redis.keys().collect::<Vec<_>>(), ["Cache-2", "main"]);
+    assert_eq!(redis["Cache-2"].url.as_deref(), Some("redis://b"));
+}
+
+#[test]
 fn a_number_is_a_fine_password_and_namespace() {
     let case = Case::new(ROUTES);
     let path = case.write("password", "12345\n");
