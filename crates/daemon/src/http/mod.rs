@@ -3,12 +3,12 @@
 //! Handlers check what they are given, ask the router what it means, and hand it to a stream (through the publisher's connection) or to the loop
 //! (through its handle). Nothing is decided or kept here: what was answered with 202 is in the stream.
 //!
-//! - [`guard`]: who may ask at all; every request passes it.
-//! - [`body`]: bodies, within bounds.
-//! - [`reports`]: metrics, health, stats, explain, and the page that lists them all.
-//! - [`events`], [`entry`], [`publish`]: events checked, written as stream entries, added.
-//! - [`invalidate`]: invalidations, by way of the stream or at once.
-//! - [`error`]: every refusal has one shape.
+//! - `guard`: who may ask at all; every request passes it.
+//! - `body`: bodies, within bounds.
+//! - `reports`: metrics, health, stats, explain, and the page that lists them all.
+//! - `events`, `entry`, `publish`: events checked, written as stream entries, added.
+//! - `invalidate`: invalidations, by way of the stream or at once.
+//! - `error`: every refusal has one shape.
 
 mod body;
 mod entry;
@@ -38,6 +38,7 @@ use unstale_pipeline::handle::Handle;
 use unstale_router::Router;
 use unstale_source::Names;
 
+use crate::config::{Config, Unrouted};
 use error::Refusal;
 
 /// How many bodies are held at once; further requests with a body wait for a place.
@@ -73,6 +74,24 @@ pub struct Rules {
     pub entry: usize,
     /// Whether events that no route names become dead letters: `bus.unrouted`.
     pub unrouted_is_dead: bool,
+}
+
+impl Rules {
+    /// The rules that a configuration sets.
+    ///
+    /// # Errors
+    /// If the token's file can't be read; the text shows nothing of what is in it.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let token = config.http.token().map_err(|error| format!("the file that `http.token_file` names {error}"))?;
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Ok(Self {
+            hosts: config.http.hosts.clone(),
+            token: token.map(Secret::new),
+            body: size(config.http.body),
+            entry: size(config.limits.entry),
+            unrouted_is_dead: config.bus.unrouted == Unrouted::DeadLetter,
+        })
+    }
 }
 
 /// What every handler can reach.

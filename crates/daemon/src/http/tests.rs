@@ -620,3 +620,16 @@ async fn stopped_it_finishes_what_is_under_way_and_takes_no_more() {
     assert_eq!(under_way.await.unwrap().status, 200);
     stopping.await.unwrap();
 }
+
+#[test]
+fn the_rules_are_those_of_the_configuration() {
+    let mut config = crate::config::Config::default();
+    let rules = Rules::new(&config).unwrap();
+    assert_eq!((rules.body, rules.entry, rules.unrouted_is_dead, rules.token), (1 << 20, 1 << 20, false, None));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "s3cret\n").unwrap();
+    config.http.token_file = Some(file.path().to_owned());
+    assert_eq!(Rules::new(&config).unwrap().token, Some(Secret::new("s3cret")));
+    config.http.token_file = Some("/nowhere/s3cret".into());
+    assert!(!Rules::new(&config).unwrap_err().contains("s3cret"));
+}
