@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod explain;
+pub mod http;
 pub mod rights;
 pub mod run;
 pub mod signals;
