@@ -15,9 +15,9 @@
 //! the budget is spent. A part that is denied is halved until the targets that may not be touched are alone; the others don't wait for them.
 //!
 //! # Elsewhere
-//! Bus and caches share one server, so deleting and announcing is one round trip. Only two places know: the request ([`request`]) declares
-//! for deletion what lies [`Placement::Together`] with the log, and announces everything it is given. A cache on another server is deleted
-//! there first and then is to the request what a local cache is: announced only.
+//! Bus and caches share one server, so deleting and announcing is one round trip. Only `request::Placement` knows: the script deletes what
+//! lies together with the log, and announces everything that it is given. A cache on another server is deleted there first and then is to the
+//! script what a local cache is: announced only.
 
 mod attempt;
 mod config;
