@@ -1,3 +1,4 @@
 //! The real `unstale` against real Redis: what SPEC.md promises, shown from outside.
 
+mod catalogue;
 mod smoke;
