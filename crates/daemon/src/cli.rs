@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Sources;
+use crate::demo::Demo;
+use crate::demo::api::DemoApi;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +93,11 @@ pub enum Command {
     /// Show the configuration, or the schema of its file.
     #[command(subcommand)]
     Config(Config),
+    /// See it at work: a private Redis, two APIs with a sidecar each, 10,000 events, and what is stale at the end. Reads no configuration.
+    Demo(Demo),
+    /// One of the demo's API instances.
+    #[command(hide = true)]
+    DemoApi(DemoApi),
 }
 
 /// `check`.

@@ -1,5 +1,6 @@
 //! `unstale`: arguments, configuration, then the one command that was asked for.
 
+use std::future::Future;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -7,11 +8,15 @@ use clap::Parser;
 use unstale::cli::{Cli, Command, Config, Exit};
 use unstale::commands;
 use unstale::config::{self, Loaded};
+use unstale::demo;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Config(Config::Schema) = cli.command {
-        return commands::print_schema().into();
+    match cli.command {
+        Command::Config(Config::Schema) => return commands::print_schema().into(),
+        Command::Demo(args) => return in_runtime(demo::run(&args)),
+        Command::DemoApi(args) => return in_runtime(demo::api::run(args)),
+        _ => {}
     }
     let refused = |problems: unstale_router::Problems| {
         eprint!("{}", problems.render(std::io::stderr().is_terminal()));
@@ -24,8 +29,12 @@ fn main() -> ExitCode {
     if let (Command::Run | Command::Check(_), Err(problems)) = (&cli.command, loaded.require_routes()) {
         return refused(problems);
     }
+    in_runtime(dispatch(cli.command, loaded))
+}
+
+fn in_runtime(command: impl Future<Output = Exit>) -> ExitCode {
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(dispatch(cli.command, loaded)).into(),
+        Ok(runtime) => runtime.block_on(command).into(),
         Err(error) => {
             eprintln!("unstale: can't start: {error}");
             Exit::Failed.into()
@@ -42,5 +51,7 @@ async fn dispatch(command: Command, loaded: Loaded) -> Exit {
         Command::Explain(args) => commands::explain(&loaded, &args),
         Command::Config(Config::Show { json }) => commands::show(&loaded, json),
         Command::Config(Config::Schema) => commands::print_schema(),
+        Command::Demo(args) => demo::run(&args).await,
+        Command::DemoApi(args) => demo::api::run(args).await,
     }
 }
