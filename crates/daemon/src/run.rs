@@ -17,6 +17,7 @@ use unstale_source::{Group, Letters, LettersConfig, Membership, Names, Reader, S
 
 use crate::cli::Exit;
 use crate::config::{self, Config, Loaded};
+use crate::http::{App, Rules, Server as HttpServer};
 use crate::signals::Signals;
 use crate::telemetry;
 
@@ -34,36 +35,56 @@ pub async fn run(loaded: Loaded) -> Exit {
         tracing::warn!("{warning}");
     }
     let Loaded { config, router, .. } = loaded;
-    let (Some(mut signals), Some(assembly)) = (reported(Signals::listen()), reported(assemble(&config, &Arc::new(router)))) else {
-        return Exit::Failed;
-    };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), instance = assembly.instance, namespace = config.namespace, "unstale starts");
-    let handle = assembly.handle.clone();
+    match serve(&config, Arc::new(router)).await {
+        Ok(Ended::Drained) => Exit::Done,
+        Ok(Ended::Deadline { left }) => {
+            tracing::warn!(left, "the drain deadline passed; what is left stays pending and will be taken over");
+            Exit::Undrained
+        }
+        Err(error) => {
+            tracing::error!("can't start: {error}");
+            Exit::Configuration
+        }
+    }
+}
+
+/// Listens, works, and stops in the order in which others depend on it: health is told to the very end.
+async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
+    let signals = Signals::listen().map_err(|error| error.to_string())?;
+    let Assembly { pipeline, handle, publisher, instance, names } = assemble(config, &router)?;
+    let rules = Rules::new(config)?;
+    let app = App { router, handle: handle.clone(), publisher, names, rules };
+    let listen = |error| format!("http: {error}");
+    let mut servers = vec![HttpServer::start(config.http.bind, app).await.map_err(listen)?];
+    if let Some(bind) = config.http.probe_bind {
+        servers.push(HttpServer::start_probes(bind, handle.clone()).await.map_err(listen)?);
+    }
+    let http: Vec<String> = servers.iter().map(|server| format!("http://{}", server.address())).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, instance, namespace = config.namespace, http = http.join(" "), "unstale starts");
+    drain_on(signals, handle);
+    let ended = Box::pin(pipeline.run()).await;
+    for server in servers {
+        server.stop().await;
+    }
+    Ok(ended)
+}
+
+/// Has the loop drain at the first signal; the second ends the process.
+fn drain_on(mut signals: Signals, handle: Handle) {
     tokio::spawn(async move {
         let signal = signals.next().await;
         tracing::info!(signal, "told to end");
         handle.drain();
         signals.exit_on_next();
     });
-    match assembly.pipeline.run().await {
-        Ended::Drained => Exit::Done,
-        Ended::Deadline { left } => {
-            tracing::warn!(left, "the drain deadline passed; what is left stays pending and will be taken over");
-            Exit::Undrained
-        }
-    }
-}
-
-/// What went right; what went wrong is logged.
-fn reported<T>(result: Result<T, impl std::fmt::Display>) -> Option<T> {
-    result.inspect_err(|error| tracing::error!("can't start: {error}")).ok()
 }
 
 /// A few letters that tell this process from the one that had its name before.
 fn suffix() -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let random = RandomState::new().hash_one(std::process::id());
-    (0..5).map(|index| char::from(LETTERS[(random >> (index * 5)) as usize % LETTERS.len()])).collect()
+    random.to_le_bytes().iter().take(5).map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
 }
 
 /// A sidecar ready to run.
@@ -73,8 +94,8 @@ pub struct Assembly {
     pub pipeline: Pipeline,
     /// What looks at it and asks it.
     pub handle: Handle,
-    /// The connection for everything but reads and deliveries.
-    pub control: Client,
+    /// The connection for what others ask to be added to the streams.
+    pub publisher: Client,
     /// This process's name among the sidecars.
     pub instance: String,
     /// The names of the namespace.
@@ -96,6 +117,7 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
     let [deliver, deliver_critical] = [open(Role::Commands, ROLES[2])?, open(Role::Commands, ROLES[3])?];
     let [scan, scan_critical, control] =
         [open(Role::Commands, ROLES[4])?, open(Role::Commands, ROLES[5])?, open(Role::Commands, ROLES[6])?];
+    let publisher = open(Role::Commands, "publish")?;
     let clients = [&read, &read_critical, &deliver, &deliver_critical, &scan, &scan_critical, &control];
     let links = ROLES.into_iter().zip(clients.map(Client::link)).collect();
     let group = |kind, start| Group::new(control.clone(), kind, names.stream(kind), &names.group, &instance, start);
@@ -113,13 +135,12 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
         membership: Membership::new(control.clone(), &names, &instance),
         letters: Letters::new(control.clone(), letters_config(config, &names, &instance)),
         names: names.clone(),
-        control: control.clone(),
         links,
     };
     let stats = Stats::new(labels(router));
     let (seat, handle) = seat(stats.clone());
     let pipeline = Pipeline::new(settings(config, router, &names), parts, stats, seat);
-    Ok(Assembly { pipeline, handle, control, instance, names })
+    Ok(Assembly { pipeline, handle, publisher, instance, names })
 }
 
 /// The one server of bus and caches.

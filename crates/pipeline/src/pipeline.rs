@@ -78,7 +78,7 @@ impl Pipeline {
             membership: parts.membership,
             letters: parts.letters,
             names: parts.names,
-            watch: Watch::new(parts.links, settings.health),
+            watch: Watch::new(parts.links, settings.health, now),
             summary: Summary::default(),
             stats,
             settings,
@@ -169,7 +169,7 @@ impl State {
     fn look_around(&mut self, inputs: &mut Inputs, now: Instant) {
         if now >= self.next_look {
             self.next_look = now + LOOK;
-            self.watch.links(&mut self.stats);
+            self.watch.links(&mut self.stats, now);
             let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
             inputs.seat.publish_health(health);
             self.summary.write(&self.stats, now);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use unstale_connect::{Client, Link};
+use unstale_connect::Link;
 use unstale_events::StreamKind;
 use unstale_router::Router;
 use unstale_sink::Sink;
@@ -73,8 +73,6 @@ pub struct Parts {
     pub letters: Letters,
     /// The names of the namespace.
     pub names: Names,
-    /// The connection for everything else.
-    pub control: Client,
     /// Every connection, by what it is for: one of [`ROLES`].
     pub links: Vec<(&'static str, watch::Receiver<Link>)>,
 }

@@ -13,10 +13,16 @@ use crate::stats::Stats;
 /// How long a missing right is reported after it was last missed.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
+/// How long a first connection may take before the log says that it takes long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The observer of one process.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    links: Vec<(&'static str, watch::Receiver<Link>, bool)>,
+    links: Vec<(&'static str, watch::Receiver<Link>)>,
+    began: Instant,
+    /// Whether the log says that all connections are up.
+    said: Option<bool>,
     limits: Thresholds,
     connected_once: bool,
     answer: Option<Duration>,
@@ -24,14 +30,13 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(links: Vec<(&'static str, watch::Receiver<Link>)>, limits: Thresholds) -> Self {
-        let links = links.into_iter().map(|(role, link)| (role, link, false)).collect();
-        Self { links, limits, connected_once: false, answer: None, missing: BTreeMap::new() }
+    pub(crate) fn new(links: Vec<(&'static str, watch::Receiver<Link>)>, limits: Thresholds, now: Instant) -> Self {
+        Self { links, began: now, said: None, limits, connected_once: false, answer: None, missing: BTreeMap::new() }
     }
 
     /// Whether the connection for this is up. What would be sent while it is down would only fail.
     pub(crate) fn is_up(&self, role: &str) -> bool {
-        self.links.iter().any(|(name, link, _)| *name == role && link.borrow().is_up())
+        self.links.iter().any(|(name, link)| *name == role && link.borrow().is_up())
     }
 
     /// Takes note of how long Redis took to answer.
@@ -46,27 +51,36 @@ impl Watch {
         }
     }
 
-    /// Looks at the connections, and logs what has changed.
-    pub(crate) fn links(&mut self, stats: &mut Stats) {
-        for (role, link, was_up) in &mut self.links {
-            let now = link.borrow_and_update().clone();
-            match &now {
-                Link::Up { generation } if !*was_up => tracing::info!(role, generation, "connected to Redis"),
-                Link::Down { why, .. } if *was_up => {
-                    tracing::warn!(role, %why, "lost the connection to Redis; trying again until it is back");
-                }
-                _ => {}
+    /// Looks at the connections, and logs once what has changed.
+    pub(crate) fn links(&mut self, stats: &mut Stats, now: Instant) {
+        let mut down = Vec::new();
+        for (role, link) in &self.links {
+            let link = link.borrow();
+            stats.link(role, link.is_up());
+            if let Link::Down { why, .. } = &*link {
+                down.push((*role, why.clone()));
             }
-            *was_up = now.is_up();
-            stats.link(role, *was_up);
         }
-        self.connected_once |= self.links.iter().all(|(_, _, up)| *up);
+        match down.first() {
+            None if self.said != Some(true) => {
+                tracing::info!("connected to Redis");
+                self.said = Some(true);
+                self.connected_once = true;
+            }
+            // A connection takes a moment to be made.
+            Some((_, why)) if self.said == Some(true) || (self.said.is_none() && now.saturating_duration_since(self.began) > PATIENCE) => {
+                let roles: Vec<_> = down.iter().map(|(role, _)| *role).collect();
+                tracing::warn!(connections = roles.join(","), %why, "Redis can't be reached; trying again until it can");
+                self.said = Some(false);
+            }
+            _ => {}
+        }
     }
 
     /// Weighs everything.
     pub(crate) fn judge(&mut self, stats: &Stats, draining: bool, now: Instant) -> Health {
         self.missing.retain(|_, last| now.saturating_duration_since(*last) < REMEMBERED);
-        let links: Vec<_> = self.links.iter().map(|(role, link, _)| (*role, link.borrow().clone())).collect();
+        let links: Vec<_> = self.links.iter().map(|(role, link)| (*role, link.borrow().clone())).collect();
         let reasons: Vec<_> = links
             .iter()
             .filter_map(|(role, link)| match link {

@@ -55,7 +55,10 @@ impl Letters {
         let now = self.client.time().await?;
         let fields = self.fields(letter, now.as_millis());
         let id = self.client.xadd_capped(&self.config.stream, self.config.retain, &fields).await?;
-        self.shrink().await?;
+        // The letter is there. That the stream can't be measured now must not have it written again.
+        if let Err(fault) = self.shrink().await {
+            tracing::warn!(%fault, "could not hold the dead letters to dead_letters.retain_bytes; grant +memory|usage and +xtrim");
+        }
         Ok(id)
     }
 
@@ -85,7 +88,7 @@ impl Letters {
 
     /// Holds the stream to its bytes: what Redis says it takes, divided among its entries.
     async fn shrink(&self) -> Result<(), Fault> {
-        let words = ["MEMORY", "USAGE", self.config.stream.as_str()];
+        let words = ["MEMORY", "USAGE", self.config.stream.as_str(), "SAMPLES", "0"];
         let bytes = self.client.raw(words.map(|word| Bytes::copy_from_slice(word.as_bytes())).to_vec()).await?.count()?;
         if bytes <= self.config.retain_bytes {
             return Ok(());
