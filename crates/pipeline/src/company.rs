@@ -57,7 +57,7 @@ impl State {
             }
             Err(fault) => {
                 self.trouble("bury", &fault, now);
-                self.graves.push(Grave { kind: stream.kind(), letter, after: PAUSE });
+                self.graves.push_back(Grave { kind: stream.kind(), letter, after: PAUSE });
             }
         }
     }

@@ -132,7 +132,7 @@ impl State {
         self.grave_bytes += size(&fields);
         let deliveries = stream.deliveries(id);
         let letter = Box::new(Letter { stream: stream.group().stream().to_owned(), id, fields, reasons, deliveries });
-        self.graves.push(Grave { kind: stream.kind(), letter, after: Duration::ZERO });
+        self.graves.push_back(Grave { kind: stream.kind(), letter, after: Duration::ZERO });
     }
 
     /// A request goes past the stream, in a batch of its own: its answer speaks of nothing else.

@@ -1,6 +1,6 @@
 //! THE loop. One task owns the state; each turn starts what is due, waits for one step and applies it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,7 +83,7 @@ impl Pipeline {
             stats,
             settings,
             invalidation: Invalidation::default(),
-            graves: Vec::new(),
+            graves: VecDeque::new(),
             grave_bytes: 0,
             burials: 0,
             tickets: HashMap::new(),
@@ -133,7 +133,7 @@ pub(crate) struct State {
     /// What the routes made of the event at hand; kept for its memory.
     pub(crate) invalidation: Invalidation,
     /// Dead letters that wait to be written.
-    pub(crate) graves: Vec<Grave>,
+    pub(crate) graves: VecDeque<Grave>,
     /// What these hold, in bytes.
     pub(crate) grave_bytes: usize,
     pub(crate) burials: usize,
@@ -189,7 +189,7 @@ impl State {
             inputs.chores.push(chores::survey(inputs.ordinary.group()));
         }
         while self.burials < BURIALS
-            && let Some(Grave { kind, letter, after }) = self.graves.pop()
+            && let Some(Grave { kind, letter, after }) = self.graves.pop_front()
         {
             self.burials += 1;
             let chore = chores::bury(inputs.stream(kind).group(), &self.letters, letter, after);
