@@ -67,7 +67,7 @@ fn texts(json: &Json) -> Vec<String> {
 }
 
 /// One dead letter: an entry's fields in their order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Letter {
     /// Its entry in the stream of dead letters.
     pub id: String,
@@ -90,8 +90,29 @@ impl Letter {
     /// The codes of its reasons, in their order.
     pub fn codes(&self) -> Vec<String> {
         let reason = self.reason();
-        let code = |reason: &str| reason.split_once(':').map_or(reason, |(code, _)| code).to_owned();
-        reason.split("; ").map(code).collect()
+        let code = |part: &str| part.split_once(": ").map(|(code, _)| code.to_owned()).filter(|code| CODES.contains(&code.as_str()));
+        reason.split("; ").filter_map(code).collect()
+    }
+}
+
+/// What a reason may begin with (SPEC 3).
+const CODES: [&str; 9] = [
+    "undecodable",
+    "too_large",
+    "too_many_targets",
+    "missing_attribute",
+    "conflicting_attribute",
+    "refused_target",
+    "unrouted",
+    "command_failed",
+    "deliveries",
+];
+
+impl std::fmt::Debug for Letter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = |value: &[u8]| value[..value.len().min(200)].escape_ascii().to_string();
+        write!(f, "{} ", self.id)?;
+        f.debug_map().entries(self.fields.iter().map(|(name, value)| (name, shown(value)))).finish()
     }
 }
 
