@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use unstale_events::Invalidation;
 
 use crate::health::{Health, Status};
+use crate::metrics::Metrics;
 use crate::stats::Stats;
 
 /// How many requests wait for the loop; more are refused as [`DeliverError::Busy`].
@@ -87,12 +88,18 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     published: watch::Receiver<Published>,
     drain: Arc<watch::Sender<bool>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Handle {
     /// The numbers as the loop last published them: after its last turn.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.published.borrow().stats)
+    }
+
+    /// The numbers as [`Handle::stats`] gives them, and what the loop observed until now, as text for Prometheus.
+    pub fn metrics_page(&self) -> String {
+        self.metrics.page(|| self.stats())
     }
 
     /// The loop's judgement, or that it is stuck.
@@ -137,6 +144,7 @@ pub struct Seat {
     requests: mpsc::Receiver<Request>,
     published: watch::Sender<Published>,
     drain: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
 }
 
 /// A loop's seat, and the handle to it.
@@ -145,7 +153,9 @@ pub fn seat(stats: Stats) -> (Seat, Handle) {
     let first = Published { stats: Arc::new(stats), health: Arc::new(Health::starting()), at: Instant::now() };
     let (shown, published) = watch::channel(first);
     let (drain_sender, drain) = watch::channel(false);
-    (Seat { requests, published: shown, drain }, Handle { requests: sender, published, drain: Arc::new(drain_sender) })
+    let metrics = Arc::new(Metrics::new());
+    let handle = Handle { requests: sender, published, drain: Arc::new(drain_sender), metrics: Arc::clone(&metrics) };
+    (Seat { requests, published: shown, drain, metrics }, handle)
 }
 
 impl Seat {
@@ -158,6 +168,11 @@ impl Seat {
             Some(request) = self.requests.recv() => Call::Request(request),
             else => std::future::pending().await,
         }
+    }
+
+    /// Where the loop says what it observes.
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Refuses further requests, with [`DeliverError::Draining`]; those that wait can still be taken.

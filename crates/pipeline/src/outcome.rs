@@ -87,7 +87,8 @@ impl State {
             round_trips: delivery.round_trips,
             notices: delivery.notices,
         };
-        self.stats.delivered(&delivered, done, now);
+        self.stats.delivered(&delivered, now);
+        self.metrics.delivered(&delivered, done);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::handle::{Call, DeliverError, DeliverReport, Request, Seat};
 use crate::inputs::{Inputs, Returned, Step};
 use crate::intake::Grave;
 use crate::journal::Summary;
+use crate::metrics::Metrics;
 use crate::settings::{Parts, ROLES, Settings};
 use crate::stats::Stats;
 use crate::stream::{Recovery, Stream};
@@ -26,8 +27,10 @@ use crate::watch::Watch;
 
 /// How often an instance says that it lives and tries for the lease.
 const BEAT: Duration = Duration::from_millis(500);
-/// How often the connections are looked at, and the health report is made.
+/// How often the connections are looked at, the health report is made, and the metrics are tidied up.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often while some are down: as soon as they are up there is work.
+const LOOK_DOWN: Duration = Duration::from_millis(10);
 /// The connection of all chores.
 const CONTROL: &str = ROLES[6];
 /// How often the holder of the lease looks at the streams.
@@ -63,7 +66,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// The loop over these parts. `stats` are its numbers from the start; `seat` is where it answers.
     pub fn new(settings: Settings, parts: Parts, stats: Stats, seat: Seat) -> Self {
-        let now = Instant::now();
+        let (now, metrics) = (Instant::now(), seat.metrics());
         let inputs = Inputs {
             critical: Stream::new(parts.critical, now),
             ordinary: Stream::new(parts.ordinary, now),
@@ -81,6 +84,7 @@ impl Pipeline {
             watch: Watch::new(parts.links, settings.health, now),
             summary: Summary::default(),
             stats,
+            metrics,
             settings,
             invalidation: Invalidation::default(),
             graves: VecDeque::new(),
@@ -130,6 +134,7 @@ pub(crate) struct State {
     pub(crate) watch: Watch,
     pub(crate) summary: Summary,
     pub(crate) stats: Stats,
+    pub(crate) metrics: Arc<Metrics>,
     /// What the routes made of the event at hand; kept for its memory.
     pub(crate) invalidation: Invalidation,
     /// Dead letters that wait to be written.
@@ -168,11 +173,12 @@ impl State {
 
     fn look_around(&mut self, inputs: &mut Inputs, now: Instant) {
         if now >= self.next_look {
-            self.next_look = now + LOOK;
             self.watch.links(&mut self.stats, now);
+            self.next_look = now + if self.watch.all_up() { LOOK } else { LOOK_DOWN };
             let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
             inputs.seat.publish_health(health);
             self.summary.write(&self.stats, now);
+            self.metrics.upkeep();
         }
     }
 
@@ -271,7 +277,11 @@ impl State {
 impl State {
     fn apply(&mut self, step: Step, inputs: &mut Inputs, now: Instant) {
         match step {
-            Step::Read(kind, Ok(entries)) => self.read(inputs.stream(kind), entries, now),
+            Step::Read(kind, Ok(entries)) => {
+                // Redis works on the next read while this one is taken in.
+                self.start_reads(inputs, now);
+                self.read(inputs.stream(kind), entries, now);
+            }
             Step::Read(kind, Err(fault)) => self.read_failed(inputs.stream(kind), &fault, now),
             Step::Returned(returned) => self.returned(*returned, inputs, now),
             Step::Done(done) => self.done(*done, inputs, now),

@@ -8,15 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use unstale_events::{CacheId, EntryId, Priority, StreamKind, TargetKind, Targets};
+use unstale_events::{CacheId, Priority, StreamKind, TargetKind, Targets};
 
 use crate::health::ErrorRate;
-
-/// Upper bounds of the buckets for durations and ages, in seconds.
-pub const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 30.0];
-
-/// Upper bounds of the buckets for the size of batches, in targets.
-pub const TARGETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 10_000.0];
 
 /// The label of events whose type no route names.
 const OTHER: &str = "other";
@@ -109,49 +103,6 @@ impl Tally {
     }
 }
 
-/// Observations counted by size, in fixed buckets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Histogram {
-    bounds: &'static [f64],
-    /// One for each bound, and one for what is above them all.
-    counts: Vec<u64>,
-    sum: f64,
-}
-
-impl Histogram {
-    /// An empty histogram with these upper bounds, smallest first.
-    pub fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
-    }
-
-    /// Adds `times` observations of the same value.
-    #[expect(clippy::cast_precision_loss, reason = "a count above 2^53 takes centuries")]
-    pub fn observe(&mut self, value: f64, times: u64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        self.counts[bucket] += times;
-        self.sum += value * times as f64;
-    }
-
-    /// Each upper bound with the number of observations up to it; the last is infinite.
-    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
-        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
-        bounds.zip(&self.counts).scan(0, |total, (bound, count)| {
-            *total += count;
-            Some((bound, *total))
-        })
-    }
-
-    /// The sum of all observations.
-    pub fn sum(&self) -> f64 {
-        self.sum
-    }
-
-    /// How many observations there are.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-}
-
 /// What is known of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stream {
@@ -231,9 +182,6 @@ pub struct Stats {
     links: Vec<bool>,
     flushes: Vec<(&'static str, u64)>,
     notices: Notices,
-    batch_targets: Histogram,
-    batch_duration: [Histogram; 4],
-    event_age: [Histogram; 4],
     error_rate: ErrorRate,
     round_trips: u64,
     reader: bool,
@@ -245,7 +193,6 @@ pub struct Stats {
 impl Stats {
     /// All numbers at zero, for every label there can be.
     pub fn new(labels: Labels) -> Self {
-        let seconds = || std::array::from_fn(|_| Histogram::new(SECONDS));
         Self {
             cells: vec![Default::default(); labels.caches.len()],
             by_cache: vec![Tally::default(); labels.caches.len()],
@@ -257,9 +204,6 @@ impl Stats {
             links: vec![false; labels.roles.len()],
             flushes: labels.causes.iter().map(|cause| (*cause, 0)).collect(),
             notices: Notices::default(),
-            batch_targets: Histogram::new(TARGETS),
-            batch_duration: seconds(),
-            event_age: seconds(),
             error_rate: ErrorRate::default(),
             round_trips: 0,
             reader: false,
@@ -292,8 +236,8 @@ impl Stats {
         counted.for_each(|target| self.queued(target.cache, priority, 1));
     }
 
-    /// A delivery ended: with success, or given up. `done` are the events all of whose targets were confirmed.
-    pub fn delivered(&mut self, delivery: &Delivered<'_>, done: impl IntoIterator<Item = EntryId>, now: Instant) {
+    /// A delivery ended: with success, or given up.
+    pub fn delivered(&mut self, delivery: &Delivered<'_>, now: Instant) {
         let lane = delivery.priority.index();
         let errors = delivery.errors.iter().map(|error| error.2).sum();
         for settled in delivery.caches {
@@ -301,8 +245,7 @@ impl Stats {
             self.by_cache[settled.cache.index()].delivered(delivery.took, errors);
         }
         self.by_priority[lane].delivered(delivery.took, errors);
-        self.observe(delivery, lane);
-        self.aged(delivery, done);
+        self.last_processed = self.last_processed.max(delivery.confirmed_ms);
         self.error_rate.record(delivery.attempts, errors, now);
         delivery.errors.iter().for_each(|(stage, kind, times)| self.error(stage, kind, *times));
         self.round_trips += delivery.round_trips;
@@ -369,35 +312,6 @@ impl Stats {
         cell.coalesced += settled.coalesced;
         cell.failed += settled.failed;
         cell.keys_deleted += settled.keys_deleted;
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a batch has fewer than 2^53 targets")]
-    fn observe(&mut self, delivery: &Delivered<'_>, lane: usize) {
-        let targets: u64 = delivery.caches.iter().map(|settled| settled.processed + settled.failed).sum();
-        self.batch_targets.observe(targets as f64, 1);
-        self.batch_duration[lane].observe(delivery.took.as_secs_f64(), 1);
-    }
-
-    /// The events of a millisecond share their age, and stand together.
-    fn aged(&mut self, delivery: &Delivered<'_>, done: impl IntoIterator<Item = EntryId>) {
-        let Some(confirmed) = delivery.confirmed_ms else { return };
-        self.last_processed = self.last_processed.max(Some(confirmed));
-        let ages = &mut self.event_age[delivery.priority.index()];
-        let mut record = |ms: u64, times| ages.observe(Duration::from_millis(confirmed.saturating_sub(ms)).as_secs_f64(), times);
-        let mut run: Option<(u64, u64)> = None;
-        for id in done {
-            run = match run {
-                Some((ms, times)) if ms == id.ms => Some((ms, times + 1)),
-                Some((ms, times)) => {
-                    record(ms, times);
-                    Some((id.ms, 1))
-                }
-                None => Some((id.ms, 1)),
-            };
-        }
-        if let Some((ms, times)) = run {
-            record(ms, times);
-        }
     }
 }
 
@@ -497,21 +411,6 @@ impl Stats {
     /// Connected receivers.
     pub fn subscribers(&self) -> u64 {
         self.subscribers
-    }
-
-    /// Sizes of batches, in targets.
-    pub fn batch_targets(&self) -> &Histogram {
-        &self.batch_targets
-    }
-
-    /// Durations of deliveries, in seconds.
-    pub fn batch_duration(&self, priority: Priority) -> &Histogram {
-        &self.batch_duration[priority.index()]
-    }
-
-    /// Ages of events at their confirmed delete, in seconds.
-    pub fn event_age(&self, priority: Priority) -> &Histogram {
-        &self.event_age[priority.index()]
     }
 
     /// The share of delivery attempts that failed in the last five minutes, 0 to 1.
@@ -655,7 +554,7 @@ mod tests {
         stats.queued(PRICE, Priority::Low, 1);
         add_up(&stats.report());
         assert_eq!(stats.report().totals.pending, 8);
-        stats.delivered(&delivery(&[settled(PRODUCT, 2, 1, 1), settled(PRICE, 2, 0, 0)]), [], now);
+        stats.delivered(&delivery(&[settled(PRODUCT, 2, 1, 1), settled(PRICE, 2, 0, 0)]), now);
         let report = stats.report();
         add_up(&report);
         assert_eq!((report.caches["product"].pending, report.caches["price"].pending), (1, 1));
@@ -680,8 +579,8 @@ mod tests {
         stats.queued(PRODUCT, Priority::High, 3);
         stats.queued(PRICE, Priority::High, 1);
         let both = [settled(PRODUCT, 1, 1, 0), settled(PRICE, 1, 0, 0)];
-        stats.delivered(&Delivered { attempts: 2, errors: &[("delete", "timeout", 1)], ..delivery(&both) }, [], now);
-        stats.delivered(&Delivered { took: Duration::from_millis(8), ..delivery(&[settled(PRODUCT, 1, 0, 0)]) }, [], now);
+        stats.delivered(&Delivered { attempts: 2, errors: &[("delete", "timeout", 1)], ..delivery(&both) }, now);
+        stats.delivered(&Delivered { took: Duration::from_millis(8), ..delivery(&[settled(PRODUCT, 1, 0, 0)]) }, now);
         stats.error("read", "unreachable", 1);
         let report = stats.report();
         let means =
@@ -694,33 +593,13 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_by_redis_clock_and_runs_of_equal_ids_are_counted_whole() {
-        let mut stats = stats();
-        let id = |ms, seq| EntryId { ms, seq };
-        let done = [id(999, 0), id(999, 1), id(999, 2), id(900, 0), id(2_000, 0)];
-        stats.delivered(&delivery(&[]), done, Instant::now());
-        let ages = stats.event_age(Priority::High);
-        assert_eq!(ages.count(), 5);
-        assert!((ages.sum() - 0.103).abs() < 1e-9, "3 × 1 ms, 100 ms, and none below 0: {}", ages.sum());
-        assert_eq!(ages.cumulative().take(2).map(|(_, count)| count).collect::<Vec<_>>(), [4, 4]);
-        assert_eq!(stats.event_age(Priority::Low).count(), 0);
-        assert_eq!(stats.report().last_processed, Some(1_000));
-    }
-
-    #[test]
-    fn a_delivery_that_confirmed_nothing_leaves_ages_and_time_alone() {
-        let mut stats = stats();
-        stats.delivered(&Delivered { confirmed_ms: None, ..delivery(&[]) }, [], Instant::now());
-        assert_eq!((stats.event_age(Priority::High).count(), stats.report().last_processed), (0, None));
-    }
-
-    #[test]
-    fn a_bucket_holds_what_is_at_most_its_bound() {
-        let mut histogram = Histogram::new(&[1.0, 2.0]);
-        for value in [0.0, 1.0, 1.5, 2.0, 99.0] {
-            histogram.observe(value, 1);
+    fn the_last_confirmation_is_by_redis_clock_and_only_of_what_was_confirmed() {
+        let (mut stats, now) = (stats(), Instant::now());
+        let confirmed = |confirmed_ms| Delivered { confirmed_ms, ..delivery(&[]) };
+        for (ms, last) in [(None, None), (Some(1_000), Some(1_000)), (None, Some(1_000)), (Some(900), Some(1_000))] {
+            stats.delivered(&confirmed(ms), now);
+            assert_eq!(stats.report().last_processed, last);
         }
-        assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(1.0, 2), (2.0, 4), (f64::INFINITY, 5)]);
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl Watch {
         Self { links, began: now, said: None, limits, connected_once: false, answer: None, missing: BTreeMap::new() }
     }
 
+    /// Whether all connections were up at the last look.
+    pub(crate) fn all_up(&self) -> bool {
+        self.said == Some(true)
+    }
+
     /// Whether the connection for this is up. What would be sent while it is down would only fail.
     pub(crate) fn is_up(&self, role: &str) -> bool {
         self.links.iter().any(|(name, link)| *name == role && link.borrow().is_up())

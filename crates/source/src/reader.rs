@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
 use unstale_connect::{Client, Fault, FaultKind, ReadFrom, ReadGroup};
 use unstale_events::Entry;
 
 use crate::group::Group;
 
-type Reading = BoxFuture<'static, Result<Vec<Entry>, Fault>>;
+/// A task, so that the read is sent at once and goes on while its owner does something else.
+type Reading = JoinHandle<Result<Vec<Entry>, Fault>>;
 
 /// Reads what the group has not delivered yet.
 pub struct Reader {
@@ -41,10 +43,10 @@ impl Reader {
         self.reading.is_some()
     }
 
-    /// Sends the next read, for at most `count` entries, unless one is under way.
+    /// Sends the next read, for at most `count` entries, unless one is under way. Needs a tokio runtime.
     pub fn begin(&mut self, count: usize) {
         if self.reading.is_none() {
-            self.reading = Some(read(self.client.clone(), self.group.clone(), count, self.block).boxed());
+            self.reading = Some(tokio::spawn(read(self.client.clone(), self.group.clone(), count, self.block)));
         }
     }
 
@@ -57,7 +59,7 @@ impl Reader {
         let Some(reading) = &mut self.reading else { return std::future::pending().await };
         let result = reading.await;
         self.reading = None;
-        result
+        result.unwrap_or_else(|error| Err(Fault::new(FaultKind::Other, format!("the read ended: {error}"))))
     }
 
     /// Ends the read under way as if its time had passed; what it brings is still to be awaited.
