@@ -31,8 +31,9 @@ const CAUSES: [&str; 2] = ["request", "loss"];
 /// Runs the sidecar until it is told to end.
 pub async fn run(loaded: Loaded) -> Exit {
     telemetry::init(&loaded.config.log);
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    // All in one line: of several lines from one place only the first is written at once.
+    if !loaded.warnings.is_empty() {
+        tracing::warn!("{}", loaded.warnings.join("; "));
     }
     let Loaded { config, router, .. } = loaded;
     match serve(&config, Arc::new(router)).await {
