@@ -124,7 +124,7 @@ impl Sidecar {
         Setup::on(redis).config(config).start(redis)
     }
 
-    /// Waits until it has beaten, somebody holds the lease, and both streams have their group.
+    /// Waits until it serves: `/readyz`, a beat, somebody holds the lease, and both streams have their group.
     ///
     /// # Panics
     /// If that takes too long, or it has ended, with its log.
@@ -284,11 +284,11 @@ impl Sidecar {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
     }
 
-    /// The value of one series of `GET /metrics`, named as it is written there, labels included.
+    /// The value of one series of `GET /metrics` that counts something, named as it is written there, labels included.
     ///
     /// # Panics
-    /// If there is none.
-    pub fn metric(&self, series: &str) -> f64 {
+    /// If there is none, or it is no whole number.
+    pub fn metric(&self, series: &str) -> u64 {
         let (_, body) = self.get("/metrics");
         let value = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no series {series} in\n{body}"))

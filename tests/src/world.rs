@@ -42,6 +42,14 @@ impl World {
         Self { sidecar, bus: Bus::new(&redis), redis }
     }
 
+    /// The sidecar's full name, as in `origin` and `dead_by`.
+    ///
+    /// # Panics
+    /// If it has no beat.
+    pub fn origin(&mut self) -> String {
+        self.sidecar.instance(&mut self.bus)
+    }
+
     /// What the server runs while `work` is done, from MONITOR. Ends with a marker, so that nothing is missed.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! The real `unstale` against real Redis: what SPEC.md promises, shown from outside.
 
+mod batching;
 mod catalogue;
 mod smoke;
 mod wire;
