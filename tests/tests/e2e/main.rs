@@ -2,5 +2,8 @@
 
 mod batching;
 mod catalogue;
+mod effects;
+mod one_round_trip;
+mod refusals;
 mod smoke;
 mod wire;

@@ -1,0 +1,279 @@
+//! Proof from Redis itself, by MONITOR: a key batch is one round trip, and no XACK precedes its work or goes with it.
+
+use std::collections::BTreeMap;
+
+use unstale_testkit::Resp;
+use unstale_tests::World;
+
+const ROUTES: &str = "
+[cache.k]
+prefixes = ['k:']
+[cache.other]
+prefixes = ['o:']
+[[route]]
+event = 'Changed'
+cache = 'k'
+keys = ['k:{k[]}']
+[[route]]
+event = 'Changed'
+when = { sweep = true }
+cache = 'k'
+patterns = ['k:sweep:{k}:*', 'k:swept:{k}:*']
+bump = ['k:epoch']
+[[route]]
+event = 'Changed'
+when = { sweep = true }
+cache = 'other'
+keys = ['o:{k}']
+patterns = ['o:list:*']
+[[route]]
+event = 'Revoked'
+cache = 'k'
+priority = 'critical'
+keys = ['k:{k}']
+";
+
+/// One line of MONITOR.
+#[derive(Debug)]
+struct Line {
+    /// Seconds of Redis' clock.
+    at: f64,
+    /// The connection, or `lua`.
+    from: String,
+    /// Command and arguments as MONITOR writes them, without their quotes.
+    words: Vec<String>,
+}
+
+impl Line {
+    fn parse(line: &str) -> Self {
+        let parts = line.split_once(" [").and_then(|(at, rest)| Some((at, rest.split_once("] ")?)));
+        let (at, (from, command)) = parts.unwrap_or_else(|| panic!("no line of MONITOR: {line}"));
+        let from = from.split_once(' ').map_or(from, |(_, from)| from).to_owned();
+        let words = command.trim_matches('"').split("\" \"").map(str::to_owned).collect();
+        Self { at: at.parse().expect("a time"), from, words }
+    }
+
+    /// The command's name in capitals.
+    fn name(&self) -> String {
+        self.words[0].to_uppercase()
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.words.iter().any(|known| known == word)
+    }
+}
+
+/// What the server ran while `work` was done, but for what the test's own connections sent.
+fn watch(world: &mut World, work: impl FnOnce(&mut World)) -> Vec<Line> {
+    let roles = roles(&mut world.redis.resp());
+    let lines = world.monitored(work);
+    let of_sidecar = |line: &Line| line.from == "lua" || roles.contains_key(&line.from);
+    let mut lines: Vec<Line> = lines.iter().map(|line| Line::parse(line)).filter(of_sidecar).collect();
+    for line in &mut lines {
+        if let Some(role) = roles.get(&line.from) {
+            line.from.clone_from(role);
+        }
+    }
+    lines
+}
+
+/// The sidecar's connections by address: what each is for, from the name that it gave itself.
+fn roles(resp: &mut Resp) -> BTreeMap<String, String> {
+    let list = resp.cmd(&["CLIENT", "LIST"]).text();
+    let field = |line: &str, name: &str| line.split(' ').find_map(|field| field.strip_prefix(name).map(str::to_owned));
+    let role = |line: &str| Some((field(line, "addr=")?, field(line, "name=unstale:")?.split(':').next()?.to_owned()));
+    list.lines().filter_map(role).collect()
+}
+
+/// Where the only line is that is wanted.
+#[track_caller]
+fn only(lines: &[Line], wanted: impl Fn(&Line) -> bool) -> usize {
+    let found: Vec<usize> = (0..lines.len()).filter(|at| wanted(&lines[*at])).collect();
+    match found[..] {
+        [at] => at,
+        _ => panic!("{} lines are wanted, not one, among {lines:#?}", found.len()),
+    }
+}
+
+/// A sidecar whose script the server knows, and whose delivery connections have said what they had to say.
+fn warm(routes: &str) -> World {
+    let mut world = World::start(routes);
+    world.publish("Changed", &[("k", "warm")]);
+    world.publish_critical("Revoked", &[("k", "warm")]);
+    world.wait_settled();
+    world
+}
+
+/// What a sidecar does whether or not there is work, by the connections for it.
+fn is_housekeeping(line: &Line) -> bool {
+    let reads = line.from.starts_with("read") && ["XREADGROUP"].contains(&line.name().as_str());
+    let keeps = line.from == "control" && ["EVALSHA", "XINFO", "XPENDING", "XTRIM", "TIME", "PING"].contains(&line.name().as_str());
+    let own = ["unstale:instances", "unstale:reader", "unstale:positions"];
+    let beats = line.from == "lua" && (line.name() == "TIME" || own.iter().any(|key| line.has(key)));
+    reads || keeps || beats
+}
+
+#[test]
+fn a_batch_of_keys_is_one_script_and_then_one_xack() {
+    let mut world = warm(ROUTES);
+    world.seed((0..50).map(|k| format!("k:{k}")));
+    let entries: Vec<Vec<String>> = (0..50).map(|k| ["type", "Changed", "k", &k.to_string()].map(str::to_owned).to_vec()).collect();
+    let lines = watch(&mut world, |world| {
+        world.add_all(&entries);
+        world.wait_done();
+    });
+    assert_eq!(world.keys(), [].into());
+    let work: Vec<&Line> = lines.iter().filter(|line| !is_housekeeping(line)).collect();
+    let names: Vec<(String, String)> = work.iter().map(|line| (line.from.clone(), line.name())).collect();
+    let expected = [
+        ("deliver", "EVALSHA"),
+        ("lua", "XREVRANGE"),
+        ("lua", "XTRIM"),
+        ("lua", "UNLINK"),
+        ("lua", "XADD"),
+        ("lua", "PUBLISH"),
+        ("control", "XACK"),
+    ];
+    assert_eq!(names, expected.map(|(from, name)| (from.to_owned(), name.to_owned())), "{work:#?}");
+    assert_eq!(work[3].words.len(), 51, "one UNLINK of all keys");
+    assert_eq!(work[6].words.len(), 3 + 50, "one XACK of all entries");
+}
+
+#[test]
+fn the_first_batch_of_a_server_sends_the_script() {
+    let mut world = World::start(ROUTES);
+    world.publish("Changed", &[("k", "a")]);
+    world.wait_done();
+    let stats = world.commandstats();
+    assert_eq!(stats.get("unlink"), Some(&1), "{stats:?}");
+    let whole = stats.get("eval").copied();
+    assert!(whole.is_some(), "a script that the server doesn't know is sent whole: {stats:?}");
+    world.publish("Changed", &[("k", "b")]);
+    world.wait_settled();
+    assert_eq!(world.commandstats().get("eval").copied(), whole, "but only once");
+    assert_eq!(world.sidecar.metric("unstale_redis_round_trips_total"), 2);
+}
+
+#[test]
+fn a_hundred_batches_are_a_hundred_scripts() {
+    let mut world = warm(ROUTES);
+    let lines = watch(&mut world, |world| {
+        for n in 0..100 {
+            let id = world.publish_critical("Revoked", &[("k", &n.to_string())]);
+            world.wait_notice("of this event", |notice| notice.events().contains(&id) && notice.priority() == "critical");
+        }
+        world.wait_done();
+    });
+    let sent: Vec<&Line> = lines.iter().filter(|line| line.from == "deliver_critical").collect();
+    assert!(sent.iter().all(|line| line.name() == "EVALSHA"), "{sent:#?}");
+    assert_eq!(sent.len(), 100);
+    assert!(!lines.iter().any(|line| line.from == "deliver"), "critical batches have a connection of their own");
+}
+
+#[test]
+fn no_xack_precedes_its_work_or_goes_with_it() {
+    let mut world = warm(ROUTES);
+    let mut published: Vec<(String, &str, String)> = Vec::new();
+    let lines = watch(&mut world, |world| {
+        for n in 0..600 {
+            let key = format!("n{n}");
+            if n % 3 == 0 {
+                published.push((world.publish_critical("Revoked", &[("k", &key)]), "unstale:events:critical", key));
+            } else {
+                let sweep = if n % 50 == 1 { "true" } else { "false" };
+                published.push((world.publish("Changed", &[("k", &key), ("sweep", sweep)]), "unstale:events", key));
+            }
+        }
+        world.wait_done();
+    });
+    let banned = ["MULTI", "EXEC", "DEL", "KEYS", "FLUSHDB", "FLUSHALL", "CONFIG", "FUNCTION", "FCALL"];
+    assert!(!lines.iter().any(|line| banned.contains(&line.name().as_str())), "only what SPEC 6 and 9 allow");
+    for (id, stream, key) in &published {
+        let deleted = only(&lines, |line| line.name() == "UNLINK" && line.has(&format!("k:{key}")));
+        let acked = only(&lines, |line| line.name() == "XACK" && line.words[1] == *stream && line.has(id));
+        let script = lines[..deleted].iter().rposition(|line| line.name() == "EVALSHA").expect("a script deletes");
+        let logged = (deleted..lines.len()).find(|at| lines[*at].name() == "XADD" && lines[*at].has("unstale:notices"));
+        let logged = logged.expect("every delete is announced");
+        assert!(script < deleted && deleted < logged && logged < acked, "{id}: {script} {deleted} {logged} {acked}");
+        assert_ne!(lines[script].from, lines[acked].from, "{id} is acknowledged by another connection");
+        assert_eq!((lines[deleted].from.as_str(), lines[acked].from.as_str()), ("lua", "control"));
+    }
+}
+
+#[test]
+fn keys_first_then_one_pass_for_all_patterns_then_counters_then_the_ack() {
+    let mut world = warm(ROUTES);
+    let found = ["k:sweep:1:a", "k:swept:1:b", "k:sweep:2:c", "o:list:1", "o:list:2"];
+    world.seed(found.into_iter().chain(["k:1", "k:2", "o:1", "o:2", "k:sweep:3:x", "o:lists:1"]));
+    let entries: Vec<Vec<String>> = ["1", "2"].map(|k| ["type", "Changed", "k", k, "sweep", "true"].map(str::to_owned).to_vec()).to_vec();
+    let mut ids = Vec::new();
+    let lines = watch(&mut world, |world| {
+        ids = world.add_all(&entries);
+        world.wait_done();
+    });
+    assert_eq!(world.keys(), ["k:epoch", "k:sweep:3:x", "o:lists:1"].map(str::to_owned).into());
+    let keys = only(&lines, |line| line.name() == "UNLINK" && line.has("k:1"));
+    assert!(lines[keys..].iter().take(4).any(|line| line.has("k:2")), "all keys of the batch in one script");
+    let counted = only(&lines, |line| line.name() == "INCR" && line.has("k:epoch"));
+    let acked = only(&lines, |line| line.name() == "XACK" && line.has(&ids[0]) && line.has(&ids[1]));
+    let notices: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].name() == "XADD" && lines[*at].has("unstale:notices")).collect();
+    let scans: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].name() == "SCAN").collect();
+    let sweeps: Vec<usize> = found.iter().map(|key| only(&lines, |line| line.name() == "UNLINK" && line.has(key))).collect();
+    let [first, second] = notices[..] else { panic!("two notices, not {notices:?}") };
+    let began: Vec<&usize> = scans.iter().filter(|at| lines[**at].words[1] == "0").collect();
+    assert_eq!(began.len(), 1, "one pass, begun once: {scans:?}");
+    assert!(scans.iter().all(|at| lines[*at].from == "scan"), "on a connection of its own");
+    assert!(keys < first && first < scans[0], "keys are deleted and announced before the pass begins");
+    assert!(sweeps.iter().all(|at| scans[0] < *at && *at < counted), "the counter comes after all deletes");
+    assert!(scans[scans.len() - 1] < counted && counted < second && second < acked, "counters, second notice, ack");
+    let log = world.notices();
+    let [.., of_keys, of_patterns] = &log[..] else { panic!("{log:#?}") };
+    assert_eq!((of_keys.keys().len(), of_keys.patterns().len()), (4, 0));
+    assert_eq!(
+        (of_patterns.keys().len(), of_patterns.patterns()),
+        (0, ["k:sweep:1:*", "k:sweep:2:*", "k:swept:1:*", "k:swept:2:*", "o:list:*"].map(str::to_owned).to_vec())
+    );
+}
+
+#[test]
+fn the_pass_asks_for_the_longest_beginning_that_its_patterns_share() {
+    let mut world = warm(
+        "
+[cache.k]
+prefixes = ['k:']
+[[route]]
+event = 'Changed'
+cache = 'k'
+patterns = ['k:list:a*', 'k:list:b?']
+[[route]]
+event = 'Revoked'
+cache = 'k'
+priority = 'critical'
+keys = ['k:{k}']
+",
+    );
+    world.seed(["k:list:a", "k:list:ax", "k:list:b", "k:list:b1", "k:list:b12"]);
+    let lines = watch(&mut world, |world| {
+        world.publish("Changed", &[]);
+        world.wait_done();
+    });
+    let scan = &lines[only(&lines, |line| line.name() == "SCAN")];
+    assert!(scan.has("k:list:*") && scan.has("COUNT"), "{scan:?}");
+    assert_eq!(world.keys(), ["k:list:b", "k:list:b12"].map(str::to_owned).into());
+}
+
+#[test]
+fn a_second_delete_is_acknowledged_after_it() {
+    let mut world = warm(&ROUTES.replace("prefixes = ['k:']", "prefixes = ['k:']\nsecond_delete = '300ms'"));
+    let mut id = String::new();
+    let lines = watch(&mut world, |world| {
+        id = world.publish("Changed", &[("k", "x")]);
+        world.wait_done();
+    });
+    let deletes: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].name() == "UNLINK" && lines[*at].has("k:x")).collect();
+    let [first, second] = deletes[..] else { panic!("two deletes, not {}", deletes.len()) };
+    let acked = only(&lines, |line| line.name() == "XACK" && line.has(&id));
+    assert!(second < acked);
+    let between = lines[second].at - lines[first].at;
+    assert!((0.3..1.0).contains(&between), "{between} s between the deletes");
+}
