@@ -1,292 +1,299 @@
-//! The metrics page: every metric's name, help text and labels, and how the numbers of [`Stats`] are written as Prometheus text.
+//! The metrics: every one's name, help text and labels, and how the numbers get to the exporter that writes them as Prometheus text.
 //!
-//! It keeps no numbers of its own. A page is written from one state of the [`Stats`], so the counts on it agree with each other (queued = processed
-//! + coalesced + failed + pending) whatever the loop does meanwhile, recording costs the loop an addition, and memory doesn't grow between scrapes.
+//! Counts and levels are kept by [`Stats`] alone; a page sets all of them from one state of it, so that they agree with each other (queued =
+//! processed + coalesced + failed + pending) whatever the loop does meanwhile. Sizes, durations and ages are given to the exporter as the loop
+//! observes them. The recorder is an object, not the process's global one: two loops in one process don't mix their numbers.
 
-use std::fmt::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use unstale_events::{Priority, StreamKind};
+use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_process::Collector;
+use unstale_events::{EntryId, Priority, StreamKind};
 
-use crate::stats::{Histogram, Outcome, Stats, Tally};
+use crate::stats::{Delivered, Outcome, Stats, Tally};
 
-/// The content type of [`page`].
+/// The content type of a page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What kind of numbers a metric has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows while the process lives.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Observations, counted by size.
-    Histogram,
-}
+const BATCH_TARGETS: &str = "unstale_batch_targets";
+const BATCH_DURATION: &str = "unstale_batch_duration_seconds";
+const EVENT_AGE: &str = "unstale_event_age_seconds";
 
-impl Kind {
-    /// The word of the `# TYPE` line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
+/// Upper bounds of the buckets for durations and ages, in seconds.
+const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 30.0];
+
+/// Upper bounds of the buckets for the size of batches, in targets.
+const TARGETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 10_000.0];
 
 /// One metric: its name, and what it tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Metric {
     /// The name on the page.
     pub name: &'static str,
-    /// What kind of numbers it has.
-    pub kind: Kind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// One sentence for people.
     pub help: &'static str,
+    numbers: Numbers,
 }
 
-/// Writes the samples of one metric.
-type Samples = fn(&Stats, &mut Series<'_>) -> fmt::Result;
+/// What kind of numbers a metric has, and where they come from. The values of a series' labels stand in the order of their names.
+#[derive(Debug, Clone, Copy)]
+enum Numbers {
+    /// Only grow while the process lives.
+    Counter(fn(&Stats, &mut dyn FnMut(&[&str], u64))),
+    /// Go up and down.
+    Gauge(fn(&Stats, &mut dyn FnMut(&[&str], f64))),
+    /// Observations, counted by size in buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
 
-/// Every metric of the sidecar itself, in the order of the page.
-const TABLE: &[(Metric, Samples)] = &[
-    (counter("unstale_events_read_total", &["stream"], "Entries read from a stream; a redelivered entry counts again."), |stats, out| {
-        StreamKind::ALL.into_iter().try_for_each(|kind| out.add(&[kind.name()], stats.stream(kind).read))
+/// Every metric of the sidecar itself.
+const TABLE: &[Metric] = &[
+    counter("unstale_events_read_total", &["stream"], "Entries read from a stream; a redelivered entry counts again.", |stats, set| {
+        StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], stats.stream(kind).read));
     }),
-    (
-        counter(
-            "unstale_events_total",
-            &["type", "outcome"],
-            "Events by type (`other`: none that a route names) and what the routes made of them.",
-        ),
-        |stats, out| {
-            stats.events().try_for_each(|(name, counts)| {
-                Outcome::ALL.into_iter().try_for_each(|outcome| out.add(&[name, outcome.name()], counts[outcome as usize]))
-            })
+    counter(
+        "unstale_events_total",
+        &["type", "outcome"],
+        "Events by type (`other`: none that a route names) and what the routes made of them.",
+        |stats, set| {
+            for (name, counts) in stats.events() {
+                Outcome::ALL.into_iter().for_each(|outcome| set(&[name, outcome.name()], counts[outcome as usize]));
+            }
         },
     ),
-    (counter("unstale_targets_queued_total", &["cache"], "Keys and patterns that events asked to delete."), |stats, out| {
-        by_cache(stats, out, |tally| tally.queued)
+    counter("unstale_targets_queued_total", &["cache"], "Keys and patterns that events asked to delete.", |stats, set| {
+        by_cache(stats, set, |tally| tally.queued);
     }),
-    (
-        counter(
-            "unstale_targets_coalesced_total",
-            &["cache"],
-            "Targets that needed no delete of their own: another of their batch covered them.",
-        ),
-        |stats, out| by_cache(stats, out, |tally| tally.coalesced),
+    counter(
+        "unstale_targets_coalesced_total",
+        &["cache"],
+        "Targets that needed no delete of their own: another of their batch covered them.",
+        |stats, set| by_cache(stats, set, |tally| tally.coalesced),
     ),
-    (counter("unstale_targets_processed_total", &["cache"], "Targets whose deletion Redis confirmed."), |stats, out| {
-        by_cache(stats, out, |tally| tally.processed)
+    counter("unstale_targets_processed_total", &["cache"], "Targets whose deletion Redis confirmed.", |stats, set| {
+        by_cache(stats, set, |tally| tally.processed);
     }),
-    (
-        counter(
-            "unstale_targets_failed_total",
-            &["cache"],
-            "Targets whose delivery was given up; they stay pending in Redis or are dead letters.",
-        ),
-        |stats, out| by_cache(stats, out, |tally| tally.failed),
+    counter(
+        "unstale_targets_failed_total",
+        &["cache"],
+        "Targets whose delivery was given up; they stay pending in Redis or are dead letters.",
+        |stats, set| by_cache(stats, set, |tally| tally.failed),
     ),
-    (gauge("unstale_targets_pending", &["cache"], "Targets queued and not yet processed, coalesced or failed."), |stats, out| {
-        by_cache(stats, out, Tally::pending)
+    gauge("unstale_targets_pending", &["cache"], "Targets queued and not yet processed, coalesced or failed.", |stats, set| {
+        stats.caches().for_each(|(name, tally)| set(&[name], number(tally.pending())));
     }),
-    (counter("unstale_keys_deleted_total", &["cache"], "Keys that Redis said it deleted."), |stats, out| {
-        by_cache(stats, out, |tally| tally.keys_deleted)
+    counter("unstale_keys_deleted_total", &["cache"], "Keys that Redis said it deleted.", |stats, set| {
+        by_cache(stats, set, |tally| tally.keys_deleted);
     }),
-    (counter("unstale_errors_total", &["stage", "kind"], "Errors by the stage that met them and their kind."), |stats, out| {
-        stats.errors().try_for_each(|(stage, kind, count)| out.add(&[stage, kind], count))
+    counter("unstale_errors_total", &["stage", "kind"], "Errors by the stage that met them and their kind.", |stats, set| {
+        stats.errors().for_each(|(stage, kind, count)| set(&[stage, kind], count));
     }),
-    (histogram("unstale_batch_targets", &[], "Distinct targets of a delivered batch."), |stats, out| {
-        out.observed(&[], stats.batch_targets())
+    histogram(BATCH_TARGETS, &[], "Distinct targets of a delivered batch.", TARGETS),
+    histogram(BATCH_DURATION, &["priority"], "Time from a batch's closing to the end of its delivery.", SECONDS),
+    histogram(EVENT_AGE, &["priority"], "Time from XADD to the confirmed delete of all the event's targets, by Redis' clock.", SECONDS),
+    gauge("unstale_queue_depth", &["priority"], "Entries read that wait in a lane for their batch.", |stats, set| {
+        Priority::ALL.into_iter().for_each(|priority| set(&[priority.name()], number(stats.queue_depth(priority))));
     }),
-    (
-        histogram("unstale_batch_duration_seconds", &["priority"], "Time from a batch's closing to the end of its delivery."),
-        |stats, out| Priority::ALL.into_iter().try_for_each(|priority| out.observed(&[priority.name()], stats.batch_duration(priority))),
+    gauge("unstale_stream_lag", &["stream"], "Entries that no reader of the group has seen yet.", |stats, set| {
+        StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], number(stats.stream(kind).lag)));
+    }),
+    gauge("unstale_stream_pending", &["stream"], "Entries read by the group and not acknowledged.", |stats, set| {
+        StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], number(stats.stream(kind).pending)));
+    }),
+    gauge(
+        "unstale_stream_oldest_pending_seconds",
+        &["stream"],
+        "Age of the oldest unacknowledged entry, 0 if there is none.",
+        |stats, set| StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], stats.stream(kind).oldest_pending.as_secs_f64())),
     ),
-    (
-        histogram(
-            "unstale_event_age_seconds",
-            &["priority"],
-            "Time from XADD to the confirmed delete of all the event's targets, by Redis' clock.",
-        ),
-        |stats, out| Priority::ALL.into_iter().try_for_each(|priority| out.observed(&[priority.name()], stats.event_age(priority))),
-    ),
-    (gauge("unstale_queue_depth", &["priority"], "Entries read that wait in a lane for their batch."), |stats, out| {
-        Priority::ALL.into_iter().try_for_each(|priority| out.add(&[priority.name()], stats.queue_depth(priority)))
+    gauge("unstale_reader", &[], "1 if this process holds the lease and reads the ordinary stream.", |stats, set| {
+        set(&[], f64::from(stats.is_reader()));
     }),
-    (gauge("unstale_stream_lag", &["stream"], "Entries that no reader of the group has seen yet."), |stats, out| {
-        StreamKind::ALL.into_iter().try_for_each(|kind| out.add(&[kind.name()], stats.stream(kind).lag))
+    gauge("unstale_redis_up", &["role"], "1 if this connection to Redis is up.", |stats, set| {
+        stats.links().for_each(|(role, up)| set(&[role], f64::from(up)));
     }),
-    (gauge("unstale_stream_pending", &["stream"], "Entries read by the group and not acknowledged."), |stats, out| {
-        StreamKind::ALL.into_iter().try_for_each(|kind| out.add(&[kind.name()], stats.stream(kind).pending))
+    counter("unstale_redis_round_trips_total", &[], "Waits for an answer of Redis by deliveries.", |stats, set| {
+        set(&[], stats.round_trips());
     }),
-    (
-        gauge("unstale_stream_oldest_pending_seconds", &["stream"], "Age of the oldest unacknowledged entry, 0 if there is none."),
-        |stats, out| {
-            StreamKind::ALL.into_iter().try_for_each(|kind| out.add(&[kind.name()], stats.stream(kind).oldest_pending.as_secs_f64()))
-        },
-    ),
-    (gauge("unstale_reader", &[], "1 if this process holds the lease and reads the ordinary stream."), |stats, out| {
-        out.add(&[], u8::from(stats.is_reader()))
+    counter("unstale_notices_published_total", &[], "Notices written to the log by this process.", |stats, set| {
+        set(&[], stats.notices().published);
     }),
-    (gauge("unstale_redis_up", &["role"], "1 if this connection to Redis is up."), |stats, out| {
-        stats.links().try_for_each(|(role, up)| out.add(&[role], u8::from(up)))
+    counter("unstale_notices_relayed_total", &[], "Notices written to receivers by this process.", |stats, set| {
+        set(&[], stats.notices().relayed);
     }),
-    (counter("unstale_redis_round_trips_total", &[], "Waits for an answer of Redis by deliveries."), |stats, out| {
-        out.add(&[], stats.round_trips())
+    counter("unstale_notice_gaps_total", &[], "Times that a reader of the notice log had to be told to flush.", |stats, set| {
+        set(&[], stats.notices().gaps);
     }),
-    (counter("unstale_notices_published_total", &[], "Notices written to the log by this process."), |stats, out| {
-        out.add(&[], stats.notices().published)
+    counter("unstale_flushes_total", &["cause"], "Published requests to drop whole caches.", |stats, set| {
+        stats.flushes().for_each(|(cause, count)| set(&[cause], count));
     }),
-    (counter("unstale_notices_relayed_total", &[], "Notices written to receivers by this process."), |stats, out| {
-        out.add(&[], stats.notices().relayed)
+    gauge("unstale_subscribers", &[], "Receivers of notices connected to this process.", |stats, set| {
+        set(&[], number(stats.subscribers()));
     }),
-    (counter("unstale_notice_gaps_total", &[], "Times that a reader of the notice log had to be told to flush."), |stats, out| {
-        out.add(&[], stats.notices().gaps)
-    }),
-    (counter("unstale_flushes_total", &["cause"], "Published requests to drop whole caches."), |stats, out| {
-        stats.flushes().try_for_each(|(cause, count)| out.add(&[cause], count))
-    }),
-    (gauge("unstale_subscribers", &[], "Receivers of notices connected to this process."), |stats, out| out.add(&[], stats.subscribers())),
-    (
-        gauge("unstale_build_info", &["version", "routes"], "Always 1; its labels name the release and the routes, to show a mixed fleet."),
-        |stats, out| out.add(&[&stats.labels().version, &stats.labels().routes], 1),
+    gauge(
+        "unstale_build_info",
+        &["version", "routes"],
+        "Always 1; its labels name the release and the routes, to show a mixed fleet.",
+        |stats, set| set(&[&stats.labels().version, &stats.labels().routes], 1.0),
     ),
 ];
 
-/// Takes one number from what the system tells of the process.
-type Reading = fn(&metrics_process::collector::Metrics) -> Option<f64>;
-
-/// The standard metrics of a process, left out where the system doesn't tell them.
-const PROCESS: &[(Metric, Reading)] = &[
-    (counter("process_cpu_seconds_total", &[], "Total user and system CPU time spent in seconds."), |process| process.cpu_seconds_total),
-    (gauge("process_open_fds", &[], "Number of open file descriptors."), |process| number(process.open_fds)),
-    (gauge("process_max_fds", &[], "Maximum number of open file descriptors, 0 if unlimited."), |process| number(process.max_fds)),
-    (gauge("process_virtual_memory_bytes", &[], "Virtual memory size in bytes."), |process| number(process.virtual_memory_bytes)),
-    (gauge("process_virtual_memory_max_bytes", &[], "Maximum amount of virtual memory in bytes, 0 if unlimited."), |process| {
-        number(process.virtual_memory_max_bytes)
-    }),
-    (gauge("process_resident_memory_bytes", &[], "Resident memory size in bytes."), |process| number(process.resident_memory_bytes)),
-    (gauge("process_start_time_seconds", &[], "Start time of the process since the Unix epoch in seconds."), |process| {
-        number(process.start_time_seconds)
-    }),
-    (gauge("process_threads", &[], "Number of threads of the process."), |process| number(process.threads)),
-];
-
-/// Every metric on the page, the process metrics included.
-pub fn all() -> impl Iterator<Item = Metric> {
-    TABLE.iter().map(|(metric, _)| *metric).chain(PROCESS.iter().map(|(metric, _)| *metric))
+/// Every metric of the sidecar itself. The page has those of the process, too.
+pub fn all() -> &'static [Metric] {
+    TABLE
 }
 
-/// The page for Prometheus, in its text format.
-pub fn page(stats: &Stats) -> String {
-    let mut text = String::with_capacity(16 * 1024);
-    // Writing to a String doesn't fail.
-    let _ = write_page(stats, &mut text);
-    text
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    counts: fn(&Stats, &mut dyn FnMut(&[&str], u64)),
+) -> Metric {
+    Metric { name, labels, help, numbers: Numbers::Counter(counts) }
 }
 
-fn write_page(stats: &Stats, text: &mut String) -> fmt::Result {
-    for (metric, samples) in TABLE {
-        samples(stats, &mut Series::begin(text, *metric)?)?;
-    }
-    let process = metrics_process::collector::collect();
-    for (metric, value) in PROCESS {
-        if let Some(value) = value(&process) {
-            Series::begin(text, *metric)?.add(&[], value)?;
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    levels: fn(&Stats, &mut dyn FnMut(&[&str], f64)),
+) -> Metric {
+    Metric { name, labels, help, numbers: Numbers::Gauge(levels) }
+}
+
+const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str, bounds: &'static [f64]) -> Metric {
+    Metric { name, labels, help, numbers: Numbers::Histogram(bounds) }
+}
+
+fn by_cache(stats: &Stats, set: &mut dyn FnMut(&[&str], u64), count: fn(&Tally) -> u64) {
+    stats.caches().for_each(|(name, tally)| set(&[name], count(&tally)));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are f64; a number above 2^53 takes centuries")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+impl Metric {
+    /// The word of the `# TYPE` line.
+    pub fn kind(&self) -> &'static str {
+        match self.numbers {
+            Numbers::Counter(_) => "counter",
+            Numbers::Gauge(_) => "gauge",
+            Numbers::Histogram(_) => "histogram",
         }
     }
-    Ok(())
-}
 
-fn by_cache(stats: &Stats, out: &mut Series<'_>, count: fn(&Tally) -> u64) -> fmt::Result {
-    stats.caches().try_for_each(|(name, tally)| out.add(&[name], count(&tally)))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no numbers but f64")]
-fn number(value: Option<u64>) -> Option<f64> {
-    value.map(|value| value as f64)
-}
-
-const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, labels, help }
-}
-
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, labels, help }
-}
-
-const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram, labels, help }
-}
-
-/// The lines of one metric.
-struct Series<'a> {
-    text: &'a mut String,
-    metric: Metric,
-}
-
-impl<'a> Series<'a> {
-    /// Writes the two lines that head a metric.
-    fn begin(text: &'a mut String, metric: Metric) -> Result<Self, fmt::Error> {
-        writeln!(text, "# HELP {} {}", metric.name, metric.help)?;
-        writeln!(text, "# TYPE {} {}", metric.name, metric.kind.name())?;
-        Ok(Self { text, metric })
-    }
-
-    /// Writes a sample; the values of the labels stand in the order of their names.
-    fn add(&mut self, labels: &[&str], value: impl fmt::Display) -> fmt::Result {
-        self.line("", labels, None, value)
-    }
-
-    /// Writes the samples of a histogram.
-    fn observed(&mut self, labels: &[&str], histogram: &Histogram) -> fmt::Result {
-        for (bound, count) in histogram.cumulative() {
-            let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
-            self.line("_bucket", labels, Some(&bound), count)?;
+    /// Tells the local recorder what this metric is.
+    fn describe(&self) {
+        match self.numbers {
+            Numbers::Counter(_) => describe_counter!(self.name, self.help),
+            Numbers::Gauge(_) => describe_gauge!(self.name, self.help),
+            Numbers::Histogram(_) => describe_histogram!(self.name, self.help),
         }
-        self.line("_sum", labels, None, histogram.sum())?;
-        self.line("_count", labels, None, histogram.count())
     }
 
-    fn line(&mut self, suffix: &str, labels: &[&str], le: Option<&str>, value: impl fmt::Display) -> fmt::Result {
-        write!(self.text, "{}{suffix}", self.metric.name)?;
-        let pairs = self.metric.labels.iter().copied().zip(labels.iter().copied()).chain(le.map(|le| ("le", le)));
-        let mut open = '{';
-        for (name, value) in pairs {
-            write!(self.text, "{open}{name}=\"{}\"", Escaped(value))?;
-            open = ',';
+    /// Sets every series in the local recorder; those not seen before come to be.
+    fn set(&self, stats: &Stats) {
+        match self.numbers {
+            Numbers::Counter(counts) => counts(stats, &mut |values, count| counter!(self.name, self.pairs(values)).absolute(count)),
+            Numbers::Gauge(levels) => levels(stats, &mut |values, level| gauge!(self.name, self.pairs(values)).set(level)),
+            Numbers::Histogram(_) => {} // recorded as they are observed
         }
-        let close = if open == ',' { "}" } else { "" };
-        writeln!(self.text, "{close} {value}")
+    }
+
+    fn pairs(&self, values: &[&str]) -> Vec<Label> {
+        self.labels.iter().zip(values).map(|(name, value)| Label::new(*name, (*value).to_owned())).collect()
     }
 }
 
-/// A label's value as the text format wants it.
-struct Escaped<'a>(&'a str);
+/// What one loop shows to Prometheus.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    /// Locked while a page is made.
+    recorder: Mutex<PrometheusRecorder>,
+    exporter: PrometheusHandle,
+    process: Collector,
+    batch_targets: metrics::Histogram,
+    batch_duration: [metrics::Histogram; 4],
+    event_age: [metrics::Histogram; 4],
+}
 
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|char| match char {
-            '\\' => f.write_str("\\\\"),
-            '"' => f.write_str("\\\""),
-            '\n' => f.write_str("\\n"),
-            other => f.write_char(other),
-        })
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let recorder = recorder();
+        let by_priority = |name| Priority::ALL.map(|priority| histogram!(name, "priority" => priority.name()));
+        let process = Collector::default();
+        with_local_recorder(&recorder, || {
+            TABLE.iter().for_each(Metric::describe);
+            process.describe();
+        });
+        let (batch_targets, batch_duration, event_age) =
+            with_local_recorder(&recorder, || (histogram!(BATCH_TARGETS), by_priority(BATCH_DURATION), by_priority(EVENT_AGE)));
+        Self { exporter: recorder.handle(), recorder: Mutex::new(recorder), process, batch_targets, batch_duration, event_age }
     }
+
+    /// A delivery ended. `done` are the events all of whose targets were confirmed.
+    pub(crate) fn delivered(&self, delivery: &Delivered<'_>, done: impl IntoIterator<Item = EntryId>) {
+        let lane = delivery.priority.index();
+        let targets: u64 = delivery.caches.iter().map(|settled| settled.processed + settled.failed).sum();
+        self.batch_targets.record(number(targets));
+        self.batch_duration[lane].record(delivery.took);
+        if let Some(confirmed) = delivery.confirmed_ms {
+            let age = |id: EntryId| Duration::from_millis(confirmed.saturating_sub(id.ms));
+            done.into_iter().for_each(|id| self.event_age[lane].record(age(id)));
+        }
+    }
+
+    /// Counts what was observed since the last time into its buckets. Until then the exporter keeps each observation by itself: the loop calls this
+    /// often, so that they don't pile up when nobody looks at the page.
+    pub(crate) fn upkeep(&self) {
+        self.exporter.run_upkeep();
+    }
+
+    /// The page. `latest` is called under the lock, so that no page is made from older numbers than the one before.
+    pub(crate) fn page(&self, latest: impl FnOnce() -> Arc<Stats>) -> String {
+        let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = latest();
+        with_local_recorder(&*recorder, || {
+            TABLE.iter().for_each(|metric| metric.set(&stats));
+            self.process.collect();
+        });
+        self.exporter.render()
+    }
+}
+
+/// A recorder that knows the buckets of every histogram; one without buckets would be shown as a summary.
+fn recorder() -> PrometheusRecorder {
+    let buckets = TABLE.iter().filter_map(|metric| match metric.numbers {
+        Numbers::Histogram(bounds) => Some((metric.name, bounds)),
+        _ => None,
+    });
+    let with_buckets = |builder: PrometheusBuilder, (name, bounds): (&str, &[f64])| {
+        builder
+            .set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
+            .expect("refused are only empty buckets, and none of the table are")
+    };
+    buckets.fold(PrometheusBuilder::new(), with_buckets).build_recorder()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::time::{Duration, Instant};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
 
-    use unstale_events::{CacheId, EntryId};
+    use unstale_events::CacheId;
 
     use super::*;
-    use crate::stats::{Delivered, Labels, Settled};
+    use crate::handle::{Handle, seat};
+    use crate::stats::{Labels, Settled};
+
+    const PRICE: CacheId = CacheId(1);
 
     fn stats() -> Stats {
         Stats::new(Labels {
@@ -301,10 +308,36 @@ mod tests {
         })
     }
 
+    /// The first page over these numbers.
+    fn page(stats: Stats) -> String {
+        Metrics::new().page(|| Arc::new(stats))
+    }
+
+    fn settled(processed: u64, coalesced: u64, failed: u64) -> [Settled; 1] {
+        [Settled { cache: PRICE, processed, coalesced, failed, keys_deleted: 3 }]
+    }
+
+    fn delivery(caches: &[Settled]) -> Delivered<'_> {
+        Delivered {
+            priority: Priority::Critical,
+            caches,
+            took: Duration::from_millis(20),
+            attempts: 2,
+            errors: &[("delete", "timeout", 1)],
+            confirmed_ms: Some(1_040),
+            round_trips: 2,
+            notices: 1,
+        }
+    }
+
+    fn id(ms: u64) -> EntryId {
+        EntryId { ms, seq: 0 }
+    }
+
     /// A page, read as Prometheus reads it: samples by series; every rule of the text format that a writer can break is checked.
     fn parse(page: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
         let (mut types, mut samples, mut current) = (BTreeMap::new(), BTreeMap::new(), String::new());
-        let mut lines = page.lines();
+        let mut lines = page.lines().filter(|line| !line.is_empty());
         while let Some(line) = lines.next() {
             if let Some(help) = line.strip_prefix("# HELP ") {
                 let (name, text) = help.split_once(' ').expect("a help text");
@@ -327,7 +360,7 @@ mod tests {
 
     #[test]
     fn every_series_of_the_contract_is_there_from_the_start() {
-        let (types, samples) = parse(&page(&stats()));
+        let (types, samples) = parse(&page(stats()));
         for (series, value) in [
             (r#"unstale_events_read_total{stream="critical"}"#, 0.0),
             (r#"unstale_events_total{type="ProductUpdated",outcome="routed"}"#, 0.0),
@@ -368,15 +401,51 @@ mod tests {
 
     #[test]
     fn names_and_kinds_follow_the_conventions() {
+        let (types, _) = parse(&page(stats()));
         for metric in all() {
-            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert_eq!(types[metric.name], metric.kind(), "{}", metric.name);
             assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{}", metric.name);
+        }
+        for (name, kind) in types {
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
         }
     }
 
     #[test]
+    fn no_label_says_more_than_the_closed_sets() {
+        let mut stats = stats();
+        stats.event(None, Outcome::Unrouted);
+        stats.delivered(&delivery(&[]), Instant::now());
+        let text = page(stats);
+        let pairs: BTreeSet<(&str, &str)> = text
+            .lines()
+            .filter_map(|line| Some(line.split_once('{')?.1.rsplit_once('}')?.0))
+            .flat_map(|labels| labels.split(','))
+            .filter_map(|label| label.split_once('='))
+            .filter(|(name, _)| *name != "le")
+            .collect();
+        let values = |of: &str| pairs.iter().filter(|(name, _)| *name == of).map(|(_, value)| value.trim_matches('"')).collect::<Vec<_>>();
+        let priorities = ["critical", "high", "low", "normal"];
+        let sets: [(&str, &[&str]); 11] = [
+            ("cache", &["price", "product"]),
+            ("cause", &["loss"]),
+            ("kind", &["denied", "timeout"]),
+            ("outcome", &["dead_lettered", "routed", "unrouted"]),
+            ("priority", &priorities),
+            ("role", &["deleting", "reading"]),
+            ("routes", &["ab\\\"c"]),
+            ("stage", &["delete", "read"]),
+            ("stream", &["critical", "ordinary"]),
+            ("type", &["ProductUpdated", "other"]),
+            ("version", &["1.2.3"]),
+        ];
+        sets.iter().for_each(|(name, set)| assert_eq!(values(name), *set, "{name}"));
+        assert_eq!(pairs.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>(), sets.map(|(name, _)| name).into());
+    }
+
+    #[test]
     fn ages_have_the_buckets_of_the_contract() {
-        let (_, samples) = parse(&page(&stats()));
+        let (_, samples) = parse(&page(stats()));
         for bound in ["0.001", "0.002", "0.005", "0.01", "0.025", "0.05", "0.1", "0.3", "1", "2", "5", "30", "+Inf"] {
             let series = format!(r#"unstale_event_age_seconds_bucket{{priority="critical",le="{bound}"}}"#);
             assert!(samples.contains_key(&series), "{series}");
@@ -388,10 +457,9 @@ mod tests {
     #[test]
     fn what_was_done_is_on_the_page() {
         let mut stats = stats();
-        let price = CacheId(1);
         stats.read(StreamKind::Critical, 3);
         stats.event(Some(0), Outcome::Routed);
-        stats.queued(price, Priority::Critical, 9);
+        stats.queued(PRICE, Priority::Critical, 9);
         stats.queue(Priority::Low, 4);
         stats.seen(StreamKind::Ordinary, Some(5), 6, Duration::from_millis(1500));
         stats.reader(true);
@@ -400,18 +468,10 @@ mod tests {
         stats.set_subscribers(2);
         stats.round_trips_add(2);
         stats.notices_mut().gaps += 1;
-        let delivered = Delivered {
-            priority: Priority::Critical,
-            caches: &[Settled { cache: price, processed: 4, coalesced: 2, failed: 1, keys_deleted: 3 }],
-            took: Duration::from_millis(20),
-            attempts: 2,
-            errors: &[("delete", "timeout", 1)],
-            confirmed_ms: Some(1_040),
-            round_trips: 2,
-            notices: 1,
-        };
-        stats.delivered(&delivered, [EntryId { ms: 1_000, seq: 0 }], Instant::now());
-        let (_, samples) = parse(&page(&stats));
+        let (metrics, settled) = (Metrics::new(), settled(4, 2, 1));
+        stats.delivered(&delivery(&settled), Instant::now());
+        metrics.delivered(&delivery(&settled), [id(1_000)]);
+        let (_, samples) = parse(&metrics.page(|| Arc::new(stats)));
         for (series, value) in [
             (r#"unstale_events_read_total{stream="critical"}"#, 3.0),
             (r#"unstale_events_total{type="ProductUpdated",outcome="routed"}"#, 1.0),
@@ -444,5 +504,78 @@ mod tests {
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}");
         }
+    }
+
+    #[test]
+    fn ages_are_by_redis_clock_and_none_is_below_zero() {
+        let metrics = Metrics::new();
+        metrics.delivered(&Delivered { confirmed_ms: Some(1_000), ..delivery(&[]) }, [999, 999, 999, 900, 2_000].map(id));
+        metrics.delivered(&Delivered { confirmed_ms: None, ..delivery(&[]) }, [id(1)]);
+        let (_, samples) = parse(&metrics.page(|| Arc::new(stats())));
+        let age = |rest: &str| samples[&format!("unstale_event_age_seconds_{rest}")];
+        assert!((age(r#"sum{priority="critical"}"#) - 0.103).abs() < 1e-9);
+        let counts = ["0.001", "0.05", "0.1", "+Inf"].map(|le| age(&format!(r#"bucket{{priority="critical",le="{le}"}}"#)));
+        assert_eq!(counts.map(|count| format!("{count}")), ["4", "4", "5", "5"]);
+        assert_eq!(format!("{}", age(r#"count{priority="low"}"#)), "0");
+    }
+
+    #[test]
+    fn observations_are_kept_over_upkeep_and_pages() {
+        let metrics = Metrics::new();
+        for _ in 0..3 {
+            metrics.delivered(&delivery(&[]), [id(1_000), id(1_000)]);
+            metrics.upkeep();
+            metrics.page(|| Arc::new(stats()));
+        }
+        let (_, samples) = parse(&metrics.page(|| Arc::new(stats())));
+        assert_eq!(format!("{}", samples[r#"unstale_event_age_seconds_count{priority="critical"}"#]), "6");
+        assert_eq!(format!("{}", samples["unstale_batch_targets_count"]), "3");
+    }
+
+    /// Plays the loop until the readers of pages are done.
+    fn work(seat: &crate::handle::Seat, mut stats: Stats, done: &AtomicBool) {
+        let metrics = seat.metrics();
+        while !done.load(Ordering::Relaxed) {
+            for settled in [settled(1, 0, 0), settled(0, 1, 0), settled(2, 3, 1)] {
+                stats.queued(PRICE, Priority::Critical, 7);
+                seat.publish(&stats);
+                stats.delivered(&delivery(&settled), Instant::now());
+                metrics.delivered(&delivery(&settled), [id(1_000), id(1_039)]);
+                seat.publish(&stats);
+            }
+            metrics.upkeep();
+        }
+    }
+
+    /// Looks at pages, each in itself and against the one before.
+    fn watch(handle: &Handle, pages: usize) {
+        let mut last = BTreeMap::new();
+        for _ in 0..pages {
+            let (_, samples) = parse(&handle.metrics_page());
+            let of = |what: &str| samples[&format!("unstale_targets_{what}{{cache=\"price\"}}")];
+            let settled = of("processed_total") + of("coalesced_total") + of("failed_total");
+            assert!((of("queued_total") - settled - of("pending")).abs() < 0.5, "{samples:#?}");
+            let ages = |rest: &str| samples[&format!("unstale_event_age_seconds_{rest}")];
+            let [count, in_all] = [ages(r#"count{priority="critical"}"#), ages(r#"bucket{priority="critical",le="+Inf"}"#)];
+            assert!((count - in_all).abs() < 0.5);
+            for (series, value) in samples.iter().filter(|(series, _)| series.contains("_total") || series.contains("_count")) {
+                assert!(last.get(series).is_none_or(|before| before <= value), "{series} went back");
+            }
+            last = samples;
+        }
+    }
+
+    #[test]
+    fn the_counts_agree_on_every_page_while_the_loop_works() {
+        let (seat, handle) = seat(stats());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watchers = [(); 3].map(|()| scope.spawn(|| watch(&handle, 100)));
+            scope.spawn(|| work(&seat, stats(), &done));
+            // The loop must be let go before a failure is told, or the scope waits for it for ever.
+            let seen = watchers.map(std::thread::ScopedJoinHandle::join);
+            done.store(true, Ordering::Relaxed);
+            assert!(seen.iter().all(Result::is_ok));
+        });
     }
 }

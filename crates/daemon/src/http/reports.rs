@@ -52,7 +52,7 @@ pub(super) async fn explain(State(shared): State<Shared>, body: Body) -> Result<
 }
 
 async fn metrics_page(State(handle): State<Handle>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::page(&handle.stats())).into_response()
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], handle.metrics_page()).into_response()
 }
 
 /// How a probe wants to be answered.
