@@ -39,13 +39,19 @@ pub struct Metric {
     numbers: Numbers,
 }
 
-/// What kind of numbers a metric has, and where they come from. The values of a series' labels stand in the order of their names.
+/// Sets one series. The values of its labels stand in the order of their names.
+type Set<'a, T> = dyn FnMut(&[&str], T) + 'a;
+
+/// Sets every series of a metric.
+type Series<T> = fn(&Stats, &mut Set<'_, T>);
+
+/// What kind of numbers a metric has, and where they come from.
 #[derive(Debug, Clone, Copy)]
 enum Numbers {
     /// Only grow while the process lives.
-    Counter(fn(&Stats, &mut dyn FnMut(&[&str], u64))),
+    Counter(Series<u64>),
     /// Go up and down.
-    Gauge(fn(&Stats, &mut dyn FnMut(&[&str], f64))),
+    Gauge(Series<f64>),
     /// Observations, counted by size in buckets with these upper bounds.
     Histogram(&'static [f64]),
 }
@@ -53,7 +59,7 @@ enum Numbers {
 /// Every metric of the sidecar itself.
 const TABLE: &[Metric] = &[
     counter("unstale_events_read_total", &["stream"], "Entries read from a stream; a redelivered entry counts again.", |stats, set| {
-        StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], stats.stream(kind).read));
+        each(StreamKind::ALL, StreamKind::name, set, |kind| stats.stream(kind).read);
     }),
     counter(
         "unstale_events_total",
@@ -61,7 +67,9 @@ const TABLE: &[Metric] = &[
         "Events by type (`other`: none that a route names) and what the routes made of them.",
         |stats, set| {
             for (name, counts) in stats.events() {
-                Outcome::ALL.into_iter().for_each(|outcome| set(&[name, outcome.name()], counts[outcome as usize]));
+                for outcome in Outcome::ALL {
+                    set(&[name, outcome.name()], counts[outcome as usize]);
+                }
             }
         },
     ),
@@ -96,19 +104,19 @@ const TABLE: &[Metric] = &[
     histogram(BATCH_DURATION, &["priority"], "Time from a batch's closing to the end of its delivery.", SECONDS),
     histogram(EVENT_AGE, &["priority"], "Time from XADD to the confirmed delete of all the event's targets, by Redis' clock.", SECONDS),
     gauge("unstale_queue_depth", &["priority"], "Entries read that wait in a lane for their batch.", |stats, set| {
-        Priority::ALL.into_iter().for_each(|priority| set(&[priority.name()], number(stats.queue_depth(priority))));
+        each(Priority::ALL, Priority::name, set, |priority| number(stats.queue_depth(priority)));
     }),
     gauge("unstale_stream_lag", &["stream"], "Entries that no reader of the group has seen yet.", |stats, set| {
-        StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], number(stats.stream(kind).lag)));
+        each(StreamKind::ALL, StreamKind::name, set, |kind| number(stats.stream(kind).lag));
     }),
     gauge("unstale_stream_pending", &["stream"], "Entries read by the group and not acknowledged.", |stats, set| {
-        StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], number(stats.stream(kind).pending)));
+        each(StreamKind::ALL, StreamKind::name, set, |kind| number(stats.stream(kind).pending));
     }),
     gauge(
         "unstale_stream_oldest_pending_seconds",
         &["stream"],
         "Age of the oldest unacknowledged entry, 0 if there is none.",
-        |stats, set| StreamKind::ALL.into_iter().for_each(|kind| set(&[kind.name()], stats.stream(kind).oldest_pending.as_secs_f64())),
+        |stats, set| each(StreamKind::ALL, StreamKind::name, set, |kind| stats.stream(kind).oldest_pending.as_secs_f64()),
     ),
     gauge("unstale_reader", &[], "1 if this process holds the lease and reads the ordinary stream.", |stats, set| {
         set(&[], f64::from(stats.is_reader()));
@@ -147,21 +155,11 @@ pub fn all() -> &'static [Metric] {
     TABLE
 }
 
-const fn counter(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    counts: fn(&Stats, &mut dyn FnMut(&[&str], u64)),
-) -> Metric {
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str, counts: Series<u64>) -> Metric {
     Metric { name, labels, help, numbers: Numbers::Counter(counts) }
 }
 
-const fn gauge(
-    name: &'static str,
-    labels: &'static [&'static str],
-    help: &'static str,
-    levels: fn(&Stats, &mut dyn FnMut(&[&str], f64)),
-) -> Metric {
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str, levels: Series<f64>) -> Metric {
     Metric { name, labels, help, numbers: Numbers::Gauge(levels) }
 }
 
@@ -169,8 +167,14 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
     Metric { name, labels, help, numbers: Numbers::Histogram(bounds) }
 }
 
-fn by_cache(stats: &Stats, set: &mut dyn FnMut(&[&str], u64), count: fn(&Tally) -> u64) {
+fn by_cache(stats: &Stats, set: &mut Set<'_, u64>, count: fn(&Tally) -> u64) {
     stats.caches().for_each(|(name, tally)| set(&[name], count(&tally)));
+}
+
+fn each<K: Copy, T, const N: usize>(keys: [K; N], name: fn(K) -> &'static str, set: &mut Set<'_, T>, value: impl Fn(K) -> T) {
+    for key in keys {
+        set(&[name(key)], value(key));
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are f64; a number above 2^53 takes centuries")]
@@ -260,7 +264,9 @@ impl Metrics {
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = latest();
         with_local_recorder(&*recorder, || {
-            TABLE.iter().for_each(|metric| metric.set(&stats));
+            for metric in TABLE {
+                metric.set(&stats);
+            }
             self.process.collect();
         });
         self.exporter.render()
@@ -439,7 +445,9 @@ mod tests {
             ("type", &["ProductUpdated", "other"]),
             ("version", &["1.2.3"]),
         ];
-        sets.iter().for_each(|(name, set)| assert_eq!(values(name), *set, "{name}"));
+        for (name, set) in sets {
+            assert_eq!(values(name), set, "{name}");
+        }
         assert_eq!(pairs.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>(), sets.map(|(name, _)| name).into());
     }
 
