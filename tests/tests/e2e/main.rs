@@ -5,5 +5,6 @@ mod catalogue;
 mod effects;
 mod one_round_trip;
 mod refusals;
+mod routes;
 mod smoke;
 mod wire;

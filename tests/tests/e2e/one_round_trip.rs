@@ -277,3 +277,51 @@ fn a_second_delete_is_acknowledged_after_it() {
     let between = lines[second].at - lines[first].at;
     assert!((0.3..1.0).contains(&between), "{between} s between the deletes");
 }
+
+/// A key and a pattern that means it, in the lanes that fold the one into the other and in the one that doesn't.
+const FOLDED: &str = "
+[cache.k]
+prefixes = ['k:']
+[[route]]
+event = 'Changed'
+cache = 'k'
+keys = ['k:list:{k}']
+patterns = ['k:list:*']
+[[route]]
+event = 'Revoked'
+cache = 'k'
+priority = 'critical'
+keys = ['k:list:{k}']
+patterns = ['k:list:*']
+";
+
+#[test]
+fn a_key_that_a_pattern_of_its_batch_means_has_no_delete_of_its_own() {
+    let mut world = warm(FOLDED);
+    world.seed(["k:list:1", "k:list:2"]);
+    let lines = watch(&mut world, |world| {
+        world.publish("Changed", &[("k", "1")]);
+        world.wait_done();
+    });
+    let deleted = only(&lines, |line| line.name() == "UNLINK" && line.has("k:list:1"));
+    assert!(lines[..deleted].iter().any(|line| line.name() == "SCAN"), "{lines:#?}");
+    let log = world.notices();
+    let last = log.last().expect("it is announced");
+    assert_eq!((last.keys(), last.patterns()), (vec![], vec!["k:list:*".to_owned()]));
+}
+
+#[test]
+fn but_a_critical_one_does_not_wait_for_the_pass() {
+    let mut world = warm(FOLDED);
+    world.seed(["k:list:1", "k:list:2"]);
+    let lines = watch(&mut world, |world| {
+        world.publish_critical("Revoked", &[("k", "1")]);
+        world.wait_done();
+    });
+    let deleted = lines.iter().position(|line| line.name() == "UNLINK" && line.has("k:list:1")).expect("the key is deleted");
+    let announced = lines.iter().position(|line| line.name() == "XADD" && line.has("unstale:notices")).expect("it is announced");
+    let scanned = lines.iter().position(|line| line.name() == "SCAN").expect("there is a pass");
+    assert!(deleted < announced && announced < scanned, "{deleted} {announced} {scanned}");
+    assert_eq!(lines[scanned].from, "scan_critical");
+    assert_eq!(world.keys(), [].into());
+}
