@@ -32,6 +32,8 @@ impl Connection {
     pub(super) async fn get(&mut self, path: &str) -> Result<(StatusCode, Bytes), Trouble> {
         let fault = |e: &dyn std::fmt::Display| Trouble(format!("GET http://{}{path} failed: {e}", self.address));
         let request = Request::get(path).header(header::HOST, self.address.to_string()).body(Empty::new()).map_err(|e| fault(&e))?;
+        // The connection needs a moment after an answer; without this wait the next request would be refused.
+        self.sender.ready().await.map_err(|e| fault(&e))?;
         let answer = self.sender.send_request(request).await.map_err(|e| fault(&e))?;
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(|e| fault(&e))?;

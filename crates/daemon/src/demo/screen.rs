@@ -35,13 +35,13 @@ impl Screen {
 
     /// A label and what there is to say of it.
     pub(crate) fn row(&self, label: &str, text: &str) {
-        self.put(&format!("    {} {text}\n", self.paint("2", &format!("{label:<22}"))));
+        self.put(&format!("    {} {text}\n", self.paint("2", &format!("{label:<23}"))));
     }
 
     /// A label, two right-aligned figures and a remark: a row of a comparison.
     pub(crate) fn compare(&self, label: &str, [before, after]: [&str; 2], remark: &str) {
-        let label = self.paint("2", &format!("{label:<22}"));
-        let row = format!("    {label} {before:>12} {} {}", self.paint("1", &format!("{after:>12}")), self.paint("2", remark));
+        let label = self.paint("2", &format!("{label:<23}"));
+        let row = format!("    {label} {before:>12} {}   {}", self.paint("1", &format!("{after:>12}")), self.paint("2", remark));
         self.put(&format!("{}\n", row.trim_end()));
     }
 
