@@ -116,6 +116,10 @@ fn a_lane_flushes_at_ten_times_max_size_entries_and_at_the_end() {
     }
     let full = world.wait_notice("of a full lane", |notice| notice.json["events_total"] != 1);
     assert_eq!((&full.json["events_total"], full.keys()), (&50.into(), vec!["k:same".to_owned()]));
+    wait_until_sync("all to be read", PATIENCE, || {
+        let standing = world.standing("events")?;
+        if standing.delivered == standing.added { Ok(()) } else { Err(format!("{standing:?}")) }
+    });
     world.sidecar.terminate();
     assert_eq!(world.sidecar.wait(), Some(0));
     let rest = world.notices();
@@ -220,7 +224,9 @@ fn critical_waits_for_no_backlog() {
     world.wait_settled();
     let (critical, normal): (Vec<_>, Vec<_>) = world.notices().into_iter().partition(|notice| notice.priority() == "critical");
     let (median, _) = shown("critical beside a backlog of 10,000 in batches of 10", &ages_in(&critical, &ids));
-    assert!(median <= 50, "median {median} ms");
+    // Unoptimized, taking in a thousand entries at once takes the loop some 20 ms.
+    let bound = if cfg!(debug_assertions) { 250 } else { 50 };
+    assert!(median <= bound, "median {median} ms");
     assert_eq!(announced(&normal).len(), 10_000);
 }
 
