@@ -2,6 +2,7 @@
 //! newcomer builds.
 
 mod command;
+mod demo;
 mod servers;
 mod test;
 mod tidy;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 The project's commands.
 
+  cargo xtask demo [--keep]  what unstale does, shown on a private Redis with two APIs and a sidecar each; under a minute after the build
   cargo xtask test [STEP…]   everything that must hold before a change is pushed, installing what it needs;
                              with STEP only these: fmt, tidy, clippy, build, test, doc
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (command, rest) = args.split_first().map_or(("help", &[][..]), |(command, rest)| (command.as_str(), rest));
     let outcome = match command {
+        "demo" => demo::run(rest),
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "help" | "-h" | "--help" => {

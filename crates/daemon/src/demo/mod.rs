@@ -72,18 +72,19 @@ pub async fn run(args: &Demo) -> Exit {
         Ok(signals) => signals,
         Err(error) => return failed(&screen, &Trouble(format!("can't listen for signals: {error}"))),
     };
-    let outcome = tokio::select! {
-        outcome = play(args, &mut screen) => outcome.map_err(Some),
-        _ = signals.next() => Err(None),
+    let played = tokio::select! {
+        played = play(args, &mut screen) => played,
+        _ = signals.next() => Err(Trouble("interrupted; everything is stopped".to_owned())),
     };
-    match outcome {
-        Ok(true) => Exit::Done,
-        Ok(false) => Exit::Failed,
-        Err(Some(trouble)) => failed(&screen, &trouble),
-        Err(None) => {
-            screen.remark("\nInterrupted; everything is stopped.");
-            Exit::Failed
+    match played {
+        Ok((stage, well)) => {
+            if args.keep {
+                tell_where_to_look(&screen, &stage);
+                signals.next().await;
+            }
+            if well { Exit::Done } else { Exit::Failed }
         }
+        Err(trouble) => failed(&screen, &trouble),
     }
 }
 
@@ -93,8 +94,8 @@ fn failed(screen: &Screen, trouble: &Trouble) -> Exit {
     Exit::Failed
 }
 
-/// The demo from beginning to end. Says whether all is well.
-async fn play(args: &Demo, screen: &mut Screen) -> Result<bool, Trouble> {
+/// The demo from beginning to end: what is still running, and whether all is well.
+async fn play(args: &Demo, screen: &mut Screen) -> Result<(Stage, bool), Trouble> {
     let began = Instant::now();
     let stage = Stage::raise(args).await?;
     introduce(screen, &stage, args);
@@ -109,10 +110,7 @@ async fn play(args: &Demo, screen: &mut Screen) -> Result<bool, Trouble> {
     let well = report::judgement(screen, &verdict, &counted);
     screen.remark(&format!("The demo took {:.1} s.", began.elapsed().as_secs_f64()));
     screen.blank();
-    if args.keep {
-        keep(screen, &stage).await;
-    }
-    Ok(well)
+    Ok((stage, well))
 }
 
 fn introduce(screen: &Screen, stage: &Stage, args: &Demo) {
@@ -129,8 +127,7 @@ fn introduce(screen: &Screen, stage: &Stage, args: &Demo) {
     screen.blank();
 }
 
-/// Tells where to look, and stays for ever: a signal ends it.
-async fn keep(screen: &Screen, stage: &Stage) {
+fn tell_where_to_look(screen: &Screen, stage: &Stage) {
     screen.heading("Still running; Ctrl-C stops everything");
     for (name, sidecar) in ["sidecar a", "sidecar b"].iter().zip(stage.sidecars) {
         screen.row(name, &format!("http://{sidecar}/metrics   http://{sidecar}/v1/stats   http://{sidecar}/healthz"));
@@ -144,5 +141,4 @@ async fn keep(screen: &Screen, stage: &Stage) {
     screen.row("publish", &format!("{redis} xadd unstale:events '*' type {kind} key_hash {hash} changed_properties '[\"IsEnabled\"]'"));
     screen.row("logs", &stage.logs().display().to_string());
     screen.blank();
-    std::future::pending::<()>().await;
 }

@@ -105,6 +105,7 @@ pub(super) fn judgement(screen: &Screen, verdict: &Verdict, counted: &Counted) -
     match (stale, dead) {
         (0, 0) => screen.good("Nothing is stale."),
         (0, _) => screen.bad(&format!("Nothing is stale, but {dead} events became dead letters.")),
+        (1, _) => screen.bad("One value is stale."),
         (_, _) => screen.bad(&format!("{stale} values are stale.")),
     }
     stale == 0 && dead == 0
