@@ -124,7 +124,7 @@ impl Sidecar {
         Setup::on(redis).config(config).start(redis)
     }
 
-    /// Waits until it serves: `/readyz`, a beat, somebody holds the lease, and both streams have their group.
+    /// Waits until it has beaten, somebody holds the lease, and both streams have their group.
     ///
     /// # Panics
     /// If that takes too long, or it has ended, with its log.
@@ -239,9 +239,22 @@ impl Sidecar {
     /// # Panics
     /// If it has ended, or there is no `/proc`.
     pub fn resident_bytes(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that it ever had in use, in bytes.
+    ///
+    /// # Panics
+    /// As [`Sidecar::resident_bytes`].
+    pub fn peak_bytes(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// A size of `/proc/PID/status`, in bytes.
+    fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process has a status");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|rest| rest.split_whitespace().next());
-        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS is a number") * 1024
+        let kib = status.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("sizes are numbers") * 1024
     }
 
     /// Where it serves HTTP, `http://127.0.0.1:PORT`: what it printed.

@@ -1,6 +1,7 @@
 //! The real `unstale` against real Redis: what SPEC.md promises, shown from outside.
 
 mod batching;
+mod bounds;
 mod catalogue;
 mod effects;
 mod one_round_trip;

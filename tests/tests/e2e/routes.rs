@@ -95,9 +95,12 @@ cache = 'c'
 keys = ['c:glob']
 ";
 
+/// A type, attributes, and the names of the keys whose conditions hold.
+type Case = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
 #[test]
 fn conditions_compare_as_the_contract_says() {
-    let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+    let cases: &[Case] = &[
         ("E", &[("a", "x")], &["list", "value"]),
         ("E", &[("a", "y")], &["list", "not"]),
         ("E", &[("a", r#"["z","x"]"#)], &["list", "value"]),

@@ -1,0 +1,66 @@
+//! P4 and P5: whatever the backlog, memory is bounded, and critical events find a free place.
+
+use unstale_testkit::{Redis, wait_until_sync};
+use unstale_tests::{Bus, PATIENCE, Setup};
+
+const ROUTES: &str = "
+[cache.k]
+prefixes = ['k:']
+[[route]]
+event = 'Low'
+cache = 'k'
+priority = 'low'
+keys = ['k:{k}']
+[[route]]
+event = 'Critical'
+cache = 'k'
+priority = 'critical'
+keys = ['k:{k}']
+";
+
+/// So many low events with a key of their own and a note of so many bytes each.
+fn backlog(bus: &mut Bus, events: std::ops::Range<usize>, note: usize) {
+    let note = "x".repeat(note);
+    let all: Vec<Vec<String>> = events.map(|k| ["type", "Low", "k", &k.to_string(), "note", &note].map(str::to_owned).to_vec()).collect();
+    all.chunks(2000).for_each(|some| drop(bus.add_all(some)));
+}
+
+#[test]
+fn memory_is_bounded_whatever_the_backlog() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    backlog(&mut bus, 0..60_000, 2000);
+    let sidecar = Setup::on(&redis).config(ROUTES).set("limits.memory=8MiB").start(&redis);
+    let at_start = sidecar.resident_bytes();
+    bus.wait_settled();
+    let peak = sidecar.peak_bytes();
+    println!("backlog of 60,000 events, 120 MB: {} MB at the start, {} MB at the most", at_start >> 20, peak >> 20);
+    assert!(peak < 64 << 20, "{} MB", peak >> 20);
+}
+
+#[test]
+fn past_the_bound_reading_stops_but_for_critical_events() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let setup = Setup::on(&redis).config(ROUTES).set("limits.memory=1MiB").set("limits.entry=16KiB").set("batching.windows.low=10m");
+    // Low events wait here for minutes, and no batch is ever full.
+    let mut sidecar = setup.set("batching.max_size=100000").start(&redis);
+    backlog(&mut bus, 0..1, 10);
+    bus.wait_notice("of the first, which finds its lane idle", |notice| notice.priority() == "low");
+    backlog(&mut bus, 1..60_000, 10);
+    let unread = |bus: &mut Bus| bus.standing("events").map(|standing| standing.length - standing.pending);
+    let mut before = 0;
+    let left = wait_until_sync("reading to stop", PATIENCE, || {
+        // Two looks apart by a critical event's whole way, which a read that isn't held back would beat.
+        let id = bus.publish_critical("Critical", &[("k", "revoked")]);
+        bus.wait_notice("of the critical event", |notice| notice.priority() == "critical" && notice.events().contains(&id));
+        let now = unread(&mut bus)?;
+        let same = now == std::mem::replace(&mut before, now);
+        if same && now > 0 { Ok(now) } else { Err(format!("{now} entries are unread")) }
+    });
+    println!("1 MiB holds {} low events; {left} stay in the stream", 60_000 - left);
+    assert!(left > 30_000, "{left}");
+    sidecar.terminate();
+    assert_eq!(sidecar.wait(), Some(0), "what was read is finished");
+    assert_eq!(bus.standing("events").expect("the stream is there").pending, 0);
+}
