@@ -24,7 +24,7 @@ use crate::telemetry;
 /// How long a read waits for entries: also how seldom an idle sidecar asks.
 const BLOCK: Duration = Duration::from_secs(2);
 /// The stages outside deliveries that can meet an error.
-const STAGES: [&str; 7] = ["read", "ack", "bury", "claim", "release", "beat", "survey"];
+const STAGES: [&str; 9] = ["read", "ack", "bury", "claim", "release", "beat", "survey", "flush", "tidy"];
 /// Why whole caches are flushed.
 const CAUSES: [&str; 2] = ["request", "loss"];
 
@@ -135,6 +135,7 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
         ordinary: Reader::new(read.clone(), group(StreamKind::Ordinary, ordinary_start), BLOCK),
         membership: Membership::new(control.clone(), &names, &instance),
         letters: Letters::new(control.clone(), letters_config(config, &names, &instance)),
+        control: control.clone(),
         names: names.clone(),
         links,
     };
@@ -199,6 +200,7 @@ fn settings(config: &Config, router: &Router, names: &Names) -> Settings {
         critical_min_idle: config.reclaim.critical_min_idle,
         max_deliveries: config.reclaim.max_deliveries,
         trim: names.owned || config.bus.trim,
+        clear_on_loss: config.bus.on_loss == config::OnLoss::Clear,
         drain: config.drain.deadline,
         health: Thresholds {
             depth: health.depth,

@@ -4,10 +4,12 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use unstale_connect::{Fault, PendingEntry};
+use unstale_connect::{Client, Fault, PendingEntry};
 use unstale_events::{EntryId, StreamKind};
+use unstale_sink::Sink;
 use unstale_source::{Beat, Claimed, Group, Letter, Letters, Membership, Survey};
 
 /// A chore under way.
@@ -34,6 +36,11 @@ pub(crate) enum Done {
     /// With the time that the answer took.
     Beaten(Result<Beat, Fault>, Duration),
     Surveyed(StreamKind, Result<Survey, Fault>),
+    /// How many entries went before they were delivered.
+    Lost(StreamKind, Result<u64, Fault>),
+    /// Whether a stream that is not there has been there before.
+    Missed(StreamKind, Result<bool, Fault>),
+    Flushed(Result<EntryId, Fault>),
     Tidied(Result<(), Fault>),
 }
 
@@ -130,6 +137,32 @@ pub(crate) fn beat(membership: &Membership, wants_lease: bool) -> Chore {
 pub(crate) fn survey(group: &Group) -> Chore {
     let group = group.clone();
     async move { Done::Surveyed(group.kind(), group.survey().await) }.boxed()
+}
+
+pub(crate) fn lost_unread(group: &Group) -> Chore {
+    let group = group.clone();
+    async move { Done::Lost(group.kind(), group.lost_unread().await) }.boxed()
+}
+
+/// A stream that is missing while the notice log has entries is no first start: something was announced before.
+/// `after` delays a look that failed before.
+pub(crate) fn missed(kind: StreamKind, control: &Client, log: &str, after: Duration) -> Chore {
+    let (control, log) = (control.clone(), log.to_owned());
+    async move {
+        tokio::time::sleep(after).await;
+        Done::Missed(kind, control.xlen(&log).await.map(|length| length > 0))
+    }
+    .boxed()
+}
+
+/// `after` delays a flush that failed before.
+pub(crate) fn flush(sink: &Arc<Sink>, after: Duration) -> Chore {
+    let sink = Arc::clone(sink);
+    async move {
+        tokio::time::sleep(after).await;
+        Done::Flushed(sink.flush(&["*"]).await)
+    }
+    .boxed()
 }
 
 pub(crate) fn trim(group: &Group, floor: EntryId) -> Chore {

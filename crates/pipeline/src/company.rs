@@ -12,7 +12,7 @@ use crate::inputs::Inputs;
 use crate::intake::{self, Grave};
 use crate::journal;
 use crate::pipeline::{PAUSE, State};
-use crate::stream::Stream;
+use crate::stream::{Found, Stream};
 
 /// How long an entry of a dead instance has been quiet at least, so that two who find it don't both take it.
 const QUIET: Duration = Duration::from_secs(1);
@@ -26,9 +26,12 @@ impl State {
             Done::Released(Err(fault)) => self.trouble("release", &fault, now),
             Done::Tidied(Err(fault)) => self.trouble("tidy", &fault, now),
             Done::Listed(kind, whose, listed) => self.listed(kind, whose, listed, inputs, now),
-            Done::Claimed(kind, before, claimed) => self.claimed(inputs.stream(kind), &before, claimed, now),
+            Done::Claimed(kind, before, claimed) => self.claimed(kind, &before, claimed, inputs, now),
             Done::Beaten(beat, took) => self.beaten(beat, took, now),
             Done::Surveyed(kind, survey) => self.surveyed(kind, survey, inputs, now),
+            Done::Lost(kind, lost) => self.lost_unread(kind, lost, inputs, now),
+            Done::Missed(kind, missed) => self.missed(kind, missed, inputs, now),
+            Done::Flushed(flushed) => self.flushed(flushed, inputs, now),
         }
     }
 
@@ -82,7 +85,8 @@ impl State {
         inputs.chores.extend(claims.into_iter().map(|found| chores::claim(&group, found, quiet)));
     }
 
-    fn claimed(&mut self, stream: &mut Stream, before: &[(EntryId, u64)], claimed: Result<Claimed, Fault>, now: Instant) {
+    fn claimed(&mut self, kind: StreamKind, before: &[Found], claimed: Result<Claimed, Fault>, inputs: &mut Inputs, now: Instant) {
+        let stream = inputs.stream(kind);
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(fault) => {
@@ -92,16 +96,19 @@ impl State {
                 return stream.recover_later(now);
             }
         };
-        journal::claimed(stream.kind(), &claimed);
+        journal::claimed(kind, &claimed);
         let deliveries: HashMap<EntryId, u64> = before.iter().copied().collect();
         if !claimed.entries.iter().any(|entry| stream.suspect == Some(entry.id)) {
             stream.forget_suspect(before);
         }
-        self.stats.read(stream.kind(), claimed.entries.len() as u64);
+        self.stats.read(kind, claimed.entries.len() as u64);
         for entry in claimed.entries {
             let count = deliveries.get(&entry.id).map_or(1, |before| before + 1);
             let alone = stream.suspect == Some(entry.id);
             self.take_in(stream, entry, count, alone, now);
+        }
+        if !claimed.lost.is_empty() {
+            self.lost(kind, "pending entries had been trimmed away", inputs);
         }
     }
 
@@ -145,6 +152,9 @@ impl State {
     fn sweep(&mut self, kind: StreamKind, survey: &Survey, beat: &Beat, inputs: &mut Inputs) {
         let Inputs { critical, ordinary, chores, .. } = inputs;
         let stream = if kind == StreamKind::Critical { critical } else { ordinary };
+        if survey.suspicious {
+            chores.push(chores::lost_unread(stream.group()));
+        }
         let trims = kind == StreamKind::Critical || self.settings.trim;
         if let Some(floor) = survey.floor.filter(|_| trims) {
             chores.push(chores::trim(stream.group(), floor));
@@ -173,5 +183,5 @@ impl State {
 }
 
 fn lease_text(held: bool) -> &'static str {
-    if held { "this instance reads the ordinary stream now" } else { "another instance reads the ordinary stream now" }
+    if held { "this instance reads the ordinary stream now" } else { "this instance no longer reads the ordinary stream" }
 }

@@ -7,8 +7,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use unstale_batcher::Batch;
 use unstale_connect::Fault;
-use unstale_events::{Entry, StreamKind};
+use unstale_events::StreamKind;
 use unstale_sink::Delivery;
+use unstale_source::Read;
 
 use crate::chores::{Chore, Done};
 use crate::handle::{Call, Seat};
@@ -26,7 +27,7 @@ pub(crate) struct Returned {
 /// One thing that happened.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Read(StreamKind, Result<Vec<Entry>, Fault>),
+    Read(StreamKind, Result<Read, Fault>),
     Returned(Box<Returned>),
     Done(Box<Done>),
     Called(Call),

@@ -55,9 +55,6 @@ pub(crate) fn claimed(kind: StreamKind, claimed: &Claimed) {
     if !claimed.entries.is_empty() {
         tracing::info!(stream = kind.name(), entries = claimed.entries.len(), "took over pending entries");
     }
-    if !claimed.lost.is_empty() {
-        tracing::warn!(stream = kind.name(), entries = claimed.lost.len(), "pending entries had been trimmed away; their events are lost");
-    }
 }
 
 /// Something went wrong outside a delivery.

@@ -10,6 +10,7 @@ mod company;
 mod inputs;
 mod intake;
 mod journal;
+mod loss;
 mod outcome;
 mod pipeline;
 mod settings;

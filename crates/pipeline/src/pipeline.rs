@@ -8,11 +8,11 @@ use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use unstale_batcher::Batcher;
-use unstale_connect::Fault;
+use unstale_connect::{Client, Fault};
 use unstale_events::{Invalidation, StreamKind};
 use unstale_router::Router;
 use unstale_sink::Sink;
-use unstale_source::{Beat, Letters, Membership, Names};
+use unstale_source::{Beat, Letters, Membership, Names, Read};
 
 use crate::chores;
 use crate::handle::{Call, DeliverError, DeliverReport, Request, Seat};
@@ -81,6 +81,7 @@ impl Pipeline {
             membership: parts.membership,
             letters: parts.letters,
             names: parts.names,
+            control: parts.control,
             watch: Watch::new(parts.links, settings.health, now),
             summary: Summary::default(),
             stats,
@@ -130,6 +131,7 @@ pub(crate) struct State {
     pub(crate) membership: Membership,
     pub(crate) letters: Letters,
     pub(crate) names: Names,
+    pub(crate) control: Client,
     pub(crate) batcher: Batcher,
     pub(crate) watch: Watch,
     pub(crate) summary: Summary,
@@ -277,11 +279,12 @@ impl State {
 impl State {
     fn apply(&mut self, step: Step, inputs: &mut Inputs, now: Instant) {
         match step {
-            Step::Read(kind, Ok(entries)) => {
+            Step::Read(kind, Ok(Read::Entries(entries))) => {
                 // Redis works on the next read while this one is taken in.
                 self.start_reads(inputs, now);
                 self.read(inputs.stream(kind), entries, now);
             }
+            Step::Read(kind, Ok(Read::Remade { stream_was_gone })) => self.remade(kind, stream_was_gone, inputs),
             Step::Read(kind, Err(fault)) => self.read_failed(inputs.stream(kind), &fault, now),
             Step::Returned(returned) => self.returned(*returned, inputs, now),
             Step::Done(done) => self.done(*done, inputs, now),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use unstale_connect::Link;
+use unstale_connect::{Client, Link};
 use unstale_events::StreamKind;
 use unstale_router::Router;
 use unstale_sink::Sink;
@@ -41,6 +41,8 @@ pub struct Settings {
     pub max_deliveries: u64,
     /// Whether the ordinary stream is trimmed; the critical one always is.
     pub trim: bool,
+    /// `bus.on_loss = "clear"`: whether lost history also deletes all that the caches own.
+    pub clear_on_loss: bool,
     /// `drain.deadline`.
     pub drain: Duration,
     /// `health.*`.
@@ -71,6 +73,8 @@ pub struct Parts {
     pub membership: Membership,
     /// Writes dead letters.
     pub letters: Letters,
+    /// The connection for what a chore asks that no other part does.
+    pub control: Client,
     /// The names of the namespace.
     pub names: Names,
     /// Every connection, by what it is for: one of [`ROLES`].

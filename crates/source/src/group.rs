@@ -42,6 +42,8 @@ pub struct Survey {
     pub consumers: Vec<String>,
     /// Every entry below is acknowledged by all groups; `None` if that can't be told.
     pub floor: Option<EntryId>,
+    /// Whether the group seems to lack entries that it never delivered; [`Group::lost_unread`] tells for sure.
+    pub suspicious: bool,
 }
 
 /// A stream's group and this process's place in it.
@@ -88,6 +90,22 @@ impl Group {
             Start::End => GroupStart::End,
         };
         self.client.xgroup_create(&self.stream, &self.name, start).await
+    }
+
+    /// Whether the stream is there.
+    pub async fn has_stream(&self) -> Result<bool, Fault> {
+        match self.client.xinfo_stream(&self.stream).await {
+            Ok(_) => Ok(true),
+            Err(fault) if fault.kind == FaultKind::NoKey => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// How many entries went from the stream before the group delivered them: somebody else trimmed it. Told once: the group is set
+    /// right. Needs Redis 7.0, before which a group doesn't know.
+    pub async fn lost_unread(&self) -> Result<u64, Fault> {
+        let script = Script::new(include_str!("lost.lua"));
+        self.client.eval(&script, vec![self.stream.clone().into()], vec![self.name.clone().into()]).await?.count()
     }
 
     /// Acknowledges entries, and returns them.
@@ -160,6 +178,10 @@ impl Group {
             groups => groups?,
         };
         let Some(own) = groups.iter().find(|group| group.name == self.name) else { return Ok(Survey::default()) };
+        let suspicious = match own.lag {
+            Some(lag) if lag > 0 => lag > self.client.xlen(&self.stream).await?,
+            _ => false,
+        };
         let summary = self.client.xpending_summary(&self.stream, &self.name).await?;
         let consumers = self.client.xinfo_consumers(&self.stream, &self.name).await?;
         Ok(Survey {
@@ -169,6 +191,7 @@ impl Group {
             owners: summary.consumers,
             consumers: consumers.into_iter().map(|consumer| consumer.name).collect(),
             floor: self.floor(&groups).await?,
+            suspicious,
         })
     }
 

@@ -14,4 +14,4 @@ pub use group::{Claimed, Group, Start, Survey};
 pub use letters::{Letter, Letters, LettersConfig};
 pub use membership::{Beat, Membership};
 pub use names::Names;
-pub use reader::Reader;
+pub use reader::{Read, Reader};

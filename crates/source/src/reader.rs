@@ -11,7 +11,19 @@ use unstale_events::Entry;
 use crate::group::Group;
 
 /// A task, so that the read is sent at once and goes on while its owner does something else.
-type Reading = JoinHandle<Result<Vec<Entry>, Fault>>;
+type Reading = JoinHandle<Result<Read, Fault>>;
+
+/// What a read brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// New entries; none if nothing came within the time that a read blocks.
+    Entries(Vec<Entry>),
+    /// There was no group to read for, so it was made.
+    Remade {
+        /// Whether the stream was gone too, and with it whatever it held. Of those who find that out together only one is told.
+        stream_was_gone: bool,
+    },
+}
 
 /// Reads what the group has not delivered yet.
 pub struct Reader {
@@ -50,12 +62,11 @@ impl Reader {
         }
     }
 
-    /// What the read under way brings; empty if nothing came within the time that a read blocks. Pends for ever if none is under way.
-    /// Cancel-safe: the read goes on.
+    /// What the read under way brings. Pends for ever if none is under way. Cancel-safe: the read goes on.
     ///
     /// # Errors
     /// After any fault entries may be pending that were never seen here: look at one's own pending entries before the next read.
-    pub async fn next(&mut self) -> Result<Vec<Entry>, Fault> {
+    pub async fn next(&mut self) -> Result<Read, Fault> {
         let Some(reading) = &mut self.reading else { return std::future::pending().await };
         let result = reading.await;
         self.reading = None;
@@ -69,7 +80,7 @@ impl Reader {
     }
 }
 
-async fn read(client: Client, group: Group, count: usize, block: Duration) -> Result<Vec<Entry>, Fault> {
+async fn read(client: Client, group: Group, count: usize, block: Duration) -> Result<Read, Fault> {
     let read = ReadGroup {
         stream: group.stream(),
         group: group.name(),
@@ -79,13 +90,18 @@ async fn read(client: Client, group: Group, count: usize, block: Duration) -> Re
         block: Some(block),
     };
     match client.xreadgroup(read).await {
+        Ok(entries) => Ok(Read::Entries(entries)),
         // The group is gone, or was never there. Made anew, it is read by the next call.
-        Err(fault) if fault.kind == FaultKind::NoGroup => {
-            if group.create().await? {
-                tracing::info!(stream = group.stream(), group = group.name(), "made the consumer group");
-            }
-            Ok(Vec::new())
-        }
-        answer => answer,
+        Err(fault) if fault.kind == FaultKind::NoGroup => remake(&group).await,
+        Err(fault) => Err(fault),
     }
+}
+
+async fn remake(group: &Group) -> Result<Read, Fault> {
+    let stream_was_gone = !group.has_stream().await?;
+    let made = group.create().await?;
+    if made {
+        tracing::info!(stream = group.stream(), group = group.name(), "made the consumer group");
+    }
+    Ok(Read::Remade { stream_was_gone: made && stream_was_gone })
 }

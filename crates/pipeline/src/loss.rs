@@ -1,0 +1,84 @@
+//! History that went before it was worked off: noticed, counted once, and answered by asking every receiver to drop everything.
+//!
+//! What was lost can't be known, so nothing less than everything is safe. A first start is no loss.
+
+use std::time::{Duration, Instant};
+
+use unstale_batcher::{Item, Source};
+use unstale_connect::Fault;
+use unstale_events::{EntryId, Invalidation, Priority, StreamKind, TargetKind, glob};
+
+use crate::chores;
+use crate::inputs::Inputs;
+use crate::pipeline::{PAUSE, State};
+
+impl State {
+    /// The group had to be made. If the stream was gone, and had been there before, whatever it held is lost.
+    pub(crate) fn remade(&mut self, kind: StreamKind, stream_was_gone: bool, inputs: &mut Inputs) {
+        if !stream_was_gone {
+            return;
+        }
+        if self.stats.stream(kind).read > 0 {
+            self.lost(kind, "the stream vanished", inputs);
+        } else {
+            inputs.chores.push(chores::missed(kind, &self.control, &self.names.notices, Duration::ZERO));
+        }
+    }
+
+    pub(crate) fn missed(&mut self, kind: StreamKind, missed: Result<bool, Fault>, inputs: &mut Inputs, now: Instant) {
+        match missed {
+            Ok(true) => self.lost(kind, "the stream is gone, though notices were logged before", inputs),
+            Ok(false) => {}
+            Err(fault) => {
+                self.trouble("survey", &fault, now);
+                inputs.chores.push(chores::missed(kind, &self.control, &self.names.notices, PAUSE));
+            }
+        }
+    }
+
+    pub(crate) fn lost_unread(&mut self, kind: StreamKind, lost: Result<u64, Fault>, inputs: &mut Inputs, now: Instant) {
+        match lost {
+            Ok(0) => {}
+            Ok(_) => self.lost(kind, "entries were trimmed away before they were read", inputs),
+            Err(fault) => self.trouble("survey", &fault, now),
+        }
+    }
+
+    /// Answers a loss.
+    pub(crate) fn lost(&mut self, kind: StreamKind, what: &str, inputs: &mut Inputs) {
+        tracing::error!(stream = kind.name(), what, "events were lost; every receiver is told to drop everything");
+        self.stats.flushed("loss");
+        inputs.chores.push(chores::flush(&self.sink, Duration::ZERO));
+        if self.settings.clear_on_loss {
+            self.clear();
+        }
+    }
+
+    pub(crate) fn flushed(&mut self, flushed: Result<EntryId, Fault>, inputs: &mut Inputs, now: Instant) {
+        if let Err(fault) = flushed {
+            self.trouble("flush", &fault, now);
+            inputs.chores.push(chores::flush(&self.sink, PAUSE));
+        }
+    }
+
+    /// Deletes everything that the caches own.
+    fn clear(&mut self) {
+        let mut all = Invalidation { priority: Priority::High, ..Invalidation::default() };
+        for (id, cache) in self.router.caches().iter() {
+            for prefix in &cache.prefixes {
+                let everything = |text: &mut String| -> Result<(), std::convert::Infallible> {
+                    glob::escape(prefix, text);
+                    text.push('*');
+                    Ok(())
+                };
+                let Ok(_) = all.targets.push_with(id, TargetKind::Pattern, everything);
+            }
+        }
+        self.stats.queued_all(all.priority, &all.targets);
+        let source = Source::Request(self.next_ticket);
+        self.next_ticket += 1;
+        let item =
+            Item { source, priority: all.priority, targets: &all.targets, dead: None, correlation_id: None, operation: Some("loss") };
+        self.batcher.push_alone(item, Instant::now());
+    }
+}

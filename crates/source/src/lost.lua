@@ -1,0 +1,19 @@
+-- Counts entries that went from a stream before its group had delivered them, and has the group forget them: its lag would stay too
+-- high for ever. Looks and corrects in one, for both change while entries are read and trimmed.
+-- KEYS: stream. ARGV: group.
+local function named(flat)
+  local map = {}
+  for at = 1, #flat, 2 do map[flat[at]] = flat[at + 1] end
+  return map
+end
+
+local length = redis.call('XLEN', KEYS[1])
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = named(flat)
+  if group.name == ARGV[1] and group.lag and group.lag > length then
+    local added = named(redis.call('XINFO', 'STREAM', KEYS[1]))['entries-added']
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], group['last-delivered-id'], 'ENTRIESREAD', added - length)
+    return group.lag - length
+  end
+end
+return 0
