@@ -68,9 +68,4 @@ impl Clients {
     pub(crate) fn scripts(&self, priority: Priority) -> &Client {
         if priority == Priority::Critical { &self.critical } else { &self.ordinary }
     }
-
-    /// Where the scans of this lane go.
-    pub(crate) fn scans(&self, priority: Priority) -> &Client {
-        if priority == Priority::Critical { &self.critical_scan } else { &self.scan }
-    }
 }

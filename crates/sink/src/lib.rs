@@ -7,7 +7,8 @@
 //! # Steps
 //! 1. Keys: one script for each part of at most `max_keys` keys deletes them and writes the notice of exactly these. All parts are sent at
 //!    once. Counters ride along if there is nothing to scan for.
-//! 2. Patterns: one scan pass for all of the batch, on a connection of its own; then the script again, with the counters and a second notice.
+//! 2. Patterns: one scan pass for all of the batch, and of all batches that wait for one, on a connection of its own; then the script again,
+//!    with the counters and a second notice.
 //! 3. Keys of caches with a second delete: once more after the delay, announced again, not counted again. Runs beside step 2.
 //!
 //! # Faults
@@ -23,6 +24,7 @@ mod attempt;
 mod config;
 mod delivery;
 mod notice;
+mod pass;
 mod plan;
 mod republish;
 mod request;

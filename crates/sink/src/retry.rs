@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -21,14 +21,19 @@ impl Patience {
         Self { deadline, pauses: pauses.build() }
     }
 
+    /// When to try next; `None` if there is no time for it.
+    pub(crate) fn next(&mut self) -> Option<Instant> {
+        let next = Instant::now() + self.pauses.next().unwrap_or(LONGEST_PAUSE);
+        (next < self.deadline).then_some(next)
+    }
+
     /// Waits before the next try, or says at once that there is no time for one.
     pub(crate) async fn wait(&mut self) -> bool {
-        let pause = self.pauses.next().unwrap_or(LONGEST_PAUSE);
-        if Instant::now() + pause >= self.deadline {
-            return false;
+        let next = self.next();
+        if let Some(next) = next {
+            sleep_until(next).await;
         }
-        sleep(pause).await;
-        true
+        next.is_some()
     }
 }
 

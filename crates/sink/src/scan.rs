@@ -1,24 +1,33 @@
-//! Patterns: one pass over the keys for all of a batch, on a connection of its own.
+//! Patterns: passes over the keys, shared by the batches that wait for one.
 //!
-//! A pass looks at every key that was there from its beginning to its end, so it begins after the batch was closed, serves nothing that came
-//! later, and begins again if its connection changed: a cursor means something only to the server that gave it.
+//! Batches with patterns may come faster than a pass over all keys ends, so there is a queue for each connection that scans. While a pass is
+//! under way the batches that come wait, and when it has ended one pass serves all of them: at most one runs and one is forming. A pass begins
+//! after all of its batches were closed, and nobody joins one that has begun, for it may have gone by keys that were written since.
+//!
+//! There is no task and no leader by appointment. Whoever waits waits for two things at once, his answer and his turn at an async mutex. The
+//! first to get the turn without an answer drives a pass for everybody who has joined by then, and answers them. If he is dropped on the way,
+//! so are the answers' senders: the others notice, join anew, and the next of them drives. So no delivery depends on the life of another.
+//!
+//! If a pass fails, each of its batches decides by its own deadline whether it joins again. They do so at once, and pause before they ask for
+//! the turn: whoever is ready first begins one pass for all.
 
-use bytes::Bytes;
-use futures_util::future::{join, join_all};
-use unstale_connect::{Client, Fault, FaultKind, Link};
-use unstale_events::glob::{Glob, escape, literal_prefix};
-use unstale_events::{CacheId, Targets};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::{Mutex as Turn, MutexGuard};
+use tokio::time::{Instant, sleep_until};
+use unstale_connect::{Client, Fault, FaultKind};
+use unstale_events::{CacheId, Priority, Targets};
 use unstale_router::Caches;
 
-use crate::attempt::{Job, concerns_keys};
+use crate::attempt::Job;
+use crate::config::Clients;
 use crate::delivery::{Delivery, Stage};
+use crate::pass::{Pass, Tally, Wishes};
 use crate::plan::{Part, Plan, parts};
 use crate::request::Placement;
 use crate::retry::Patience;
 use crate::sink::Sink;
-
-/// How many keys the server looks at for one page: less than 2 ms of its time.
-const PAGE: u32 = 1000;
 
 impl Sink {
     /// Deletes what the batch's patterns mean, then counts and announces.
@@ -37,19 +46,21 @@ impl Sink {
         self.carry_out(job, parts(&announced, &plan.counters, self.config.max_keys), delivery).await;
     }
 
-    /// Passes over the keys until one pass came to its end. Returns the patterns of which nothing is left.
+    /// Joins passes until one came to its end. Returns the patterns of which nothing is left.
     async fn scan(&self, job: &Job<'_>, patterns: &[usize], delivery: &mut Delivery) -> Part {
         if patterns.is_empty() {
             return Part::new();
         }
-        let pass = Pass::new(self.clients.scans(job.batch.priority), &self.caches, &job.batch.targets, patterns);
         let mut patience = Patience::until(job.deadline);
+        let mut begin = None;
         loop {
-            match pass.run(delivery).await {
-                Ok(forbidden) => return pass.positions_without(&forbidden),
+            let answer = self.scans.of(job.batch.priority).pass(&job.batch.targets, patterns, begin).await;
+            match answer.tell(delivery) {
+                Ok(gone) => return gone,
                 Err(fault) => delivery.trouble(Stage::Scan, fault),
             }
-            if !patience.wait().await {
+            begin = patience.next();
+            if begin.is_none() {
                 return Part::new();
             }
             delivery.retries += 1;
@@ -57,167 +68,140 @@ impl Sink {
     }
 }
 
-/// One pattern that keys are matched against.
-struct Wanted {
-    position: usize,
-    cache: CacheId,
-    glob: Glob,
+/// The passes of critical batches, and those of all others.
+#[derive(Debug)]
+pub(crate) struct Scans {
+    ordinary: Queue,
+    critical: Queue,
 }
 
-/// What a pass looks for, and where.
-struct Pass<'a> {
-    client: &'a Client,
-    caches: &'a Caches,
-    wanted: Vec<Wanted>,
-    /// What the server filters by.
-    filter: String,
+impl Scans {
+    pub(crate) fn new(clients: &Clients, caches: &Arc<Caches>) -> Self {
+        let queue = |client: &Client| Queue::new(client.clone(), Arc::clone(caches));
+        Self { ordinary: queue(&clients.scan), critical: queue(&clients.critical_scan) }
+    }
+
+    fn of(&self, priority: Priority) -> &Queue {
+        if priority == Priority::Critical { &self.critical } else { &self.ordinary }
+    }
 }
 
-/// What became of the keys of one page.
-#[derive(Default)]
-struct Removed {
+/// The passes on one connection.
+#[derive(Debug)]
+struct Queue {
+    client: Client,
+    caches: Arc<Caches>,
+    /// Whoever has it drives a pass.
+    turn: Turn<()>,
+    forming: Mutex<Forming>,
+}
+
+/// A pass that has not begun. The patterns of a batch that is dropped before it begins stay in it: deleting too often is never wrong.
+#[derive(Debug, Default)]
+struct Forming {
+    wishes: Wishes,
+    members: Vec<Member>,
+}
+
+/// A batch that shares a pass.
+#[derive(Debug)]
+struct Member {
+    /// Its patterns: their positions in the batch, and their places in the pass.
+    patterns: Vec<(usize, usize)>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What a pass did for one of its batches.
+#[derive(Debug, Default)]
+struct Answer {
+    /// The patterns of which nothing is left, if there was no fault.
+    gone: Part,
+    /// Whether some are not among them because they mean a key that may not be deleted.
+    is_blocked: bool,
+    /// The keys that no earlier pattern of the pass meant too. A failed pass counts what it did.
     deleted: Vec<(CacheId, u64)>,
-    forbidden: Vec<Bytes>,
+    /// Of the whole pass; counted for its first batch.
+    round_trips: u64,
     fault: Option<Fault>,
 }
 
-impl<'a> Pass<'a> {
-    fn new(client: &'a Client, caches: &'a Caches, targets: &Targets, patterns: &[usize]) -> Self {
-        let found = patterns.iter().filter_map(|position| targets.get(*position).map(|target| (*position, target)));
-        let filter = filter(found.clone().map(|(_, target)| target.text));
-        let wanted = found.map(|(position, target)| Wanted { position, cache: target.cache, glob: Glob::new(target.text) });
-        Self { client, caches, wanted: wanted.collect(), filter }
+impl Queue {
+    fn new(client: Client, caches: Arc<Caches>) -> Self {
+        Self { client, caches, turn: Turn::new(()), forming: Mutex::default() }
     }
 
-    /// One pass. Each page is fetched while the finds of the one before are deleted. Returns the keys that may not be deleted.
-    async fn run(&self, delivery: &mut Delivery) -> Result<Vec<Bytes>, Fault> {
-        let began = generation(self.client);
-        let (mut cursor, mut found, mut forbidden) = (0, Vec::new(), Vec::new());
+    /// One pass for these patterns, begun after this was called; not before `begin`, unless another batch wants one earlier.
+    async fn pass(&self, targets: &Targets, patterns: &[usize], begin: Option<Instant>) -> Answer {
         loop {
-            let next = self.client.scan(cursor, Some(self.filter.as_bytes()), PAGE);
-            let (page, removed) = join(next, self.remove(std::mem::take(&mut found))).await;
-            delivery.round_trips += 1;
-            note(removed, &mut forbidden, delivery)?;
-            let page = page?;
-            if began.is_none() || generation(self.client) != began {
-                return Err(Fault::new(FaultKind::Unreachable, "the connection changed in the middle of a scan"));
+            let mut answer = self.join(targets, patterns);
+            let answer = tokio::select! {
+                biased;
+                answer = &mut answer => answer.ok(),
+                _turn = self.turn(begin) => match answer.try_recv() {
+                    // Nobody has taken this batch along, so it is in the pass that forms.
+                    Err(TryRecvError::Empty) => {
+                        self.drive().await;
+                        answer.try_recv().ok()
+                    }
+                    served => served.ok(),
+                },
+            };
+            if let Some(answer) = answer {
+                return answer;
             }
-            found = self.finds(page.keys);
-            cursor = page.cursor;
-            if cursor == 0 {
-                break;
-            }
+            // Whoever drove the pass was dropped.
         }
-        if !found.is_empty() {
-            delivery.round_trips += 1;
-            note(self.remove(found).await, &mut forbidden, delivery)?;
+    }
+
+    fn join(&self, targets: &Targets, patterns: &[usize]) -> oneshot::Receiver<Answer> {
+        let mut forming = self.forming.lock().unwrap_or_else(PoisonError::into_inner);
+        let Forming { wishes, members } = &mut *forming;
+        let add = |position: &usize| Some((*position, wishes.add(members.len(), targets.get(*position)?)));
+        let patterns = patterns.iter().filter_map(add).collect();
+        let (answer, receiver) = oneshot::channel();
+        members.push(Member { patterns, answer });
+        receiver
+    }
+
+    async fn turn(&self, begin: Option<Instant>) -> MutexGuard<'_, ()> {
+        if let Some(begin) = begin {
+            sleep_until(begin).await;
         }
-        Ok(forbidden)
+        self.turn.lock().await
     }
 
-    /// The keys that a pattern means, with its cache.
-    fn finds(&self, keys: Vec<Bytes>) -> Vec<(CacheId, Bytes)> {
-        keys.into_iter().filter_map(|key| Some((self.cache_of(&key)?, key))).collect()
-    }
-
-    fn cache_of(&self, key: &[u8]) -> Option<CacheId> {
-        self.wanted.iter().find(|wanted| wanted.means(key, self.caches)).map(|wanted| wanted.cache)
-    }
-
-    fn positions_without(&self, forbidden: &[Bytes]) -> Part {
-        let is_clear = |wanted: &&Wanted| !forbidden.iter().any(|key| wanted.means(key, self.caches));
-        self.wanted.iter().filter(is_clear).map(|wanted| wanted.position).collect()
-    }
-
-    async fn remove(&self, mut found: Vec<(CacheId, Bytes)>) -> Removed {
-        found.sort_by_key(|(cache, _)| *cache);
-        let groups = found.chunk_by(|one, next| one.0 == next.0);
-        let groups = groups.map(|group| self.remove_from(group[0].0, group.iter().map(|(_, key)| key.clone()).collect()));
-        let mut all = Removed::default();
-        for removed in join_all(groups).await {
-            all.deleted.extend(removed.deleted);
-            all.forbidden.extend(removed.forbidden);
-            all.fault = all.fault.or(removed.fault);
+    /// One pass for everybody who has joined; who comes from now on waits for the next.
+    async fn drive(&self) {
+        let Forming { wishes, members } = std::mem::take(&mut *self.forming.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tally = Tally::default();
+        let ended = Pass { client: &self.client, caches: &self.caches, wishes: &wishes }.run(&mut tally).await;
+        for (index, Member { patterns, answer }) in members.into_iter().enumerate() {
+            // Nobody may wait for the answer any more.
+            let _ = answer.send(Answer::of(index, &patterns, &tally, ended.as_ref().err()));
         }
-        all
     }
+}
 
-    /// Deletes keys of one cache; halves them until those that may not be deleted are alone.
-    async fn remove_from(&self, cache: CacheId, keys: Vec<Bytes>) -> Removed {
-        let mut removed = Removed::default();
-        let mut todo = vec![keys];
-        while let Some(mut keys) = todo.pop() {
-            match self.client.unlink(keys.clone()).await {
-                Ok(count) => removed.deleted.push((cache, count)),
-                Err(fault) if concerns_keys(&fault) && keys.len() > 1 => {
-                    let half = keys.split_off(keys.len() / 2);
-                    todo.extend([half, keys]);
-                }
-                Err(fault) if concerns_keys(&fault) => removed.forbidden.append(&mut keys),
-                Err(fault) => removed.fault = Some(fault),
-            }
+impl Answer {
+    fn of(member: usize, patterns: &[(usize, usize)], tally: &Tally, fault: Option<&Fault>) -> Self {
+        let gone: Part = patterns.iter().filter(|(_, place)| !tally.blocked[*place]).map(|(position, _)| *position).collect();
+        let mine = tally.deleted.range((member, CacheId(0))..=(member, CacheId(u16::MAX)));
+        Self {
+            is_blocked: gone.len() < patterns.len(),
+            gone,
+            deleted: mine.map(|((_, cache), keys)| (*cache, *keys)).collect(),
+            round_trips: if member == 0 { tally.round_trips } else { 0 },
+            fault: fault.cloned(),
         }
-        removed
-    }
-}
-
-impl Wanted {
-    /// Whether a key is this pattern's to delete: it matches, and it belongs to this cache and nobody protects it.
-    fn means(&self, key: &[u8], caches: &Caches) -> bool {
-        self.glob.matches(key) && caches.deletable(self.cache, key)
-    }
-}
-
-/// Counts what was deleted, and keeps in mind what may not be.
-fn note(removed: Removed, forbidden: &mut Vec<Bytes>, delivery: &mut Delivery) -> Result<(), Fault> {
-    removed.deleted.into_iter().for_each(|(cache, keys)| delivery.count_deleted(cache, keys));
-    if !removed.forbidden.is_empty() {
-        delivery.trouble(Stage::Scan, Fault::new(FaultKind::Denied, "no permission to delete some of the keys that a pattern means"));
-    }
-    forbidden.extend(removed.forbidden);
-    removed.fault.map_or(Ok(()), Err)
-}
-
-/// The number of the connection that is up.
-fn generation(client: &Client) -> Option<u64> {
-    match *client.link().borrow() {
-        Link::Up { generation } => Some(generation),
-        Link::Down { .. } => None,
-    }
-}
-
-/// The pattern of everything that begins as all of these patterns do.
-fn filter<'a>(patterns: impl Iterator<Item = &'a str>) -> String {
-    let stem = patterns.map(|pattern| literal_prefix(pattern).into_owned()).reduce(|one, other| common(&one, &other).to_owned());
-    let mut filter = String::new();
-    escape(&stem.unwrap_or_default(), &mut filter);
-    filter.push('*');
-    filter
-}
-
-fn common<'a>(one: &'a str, other: &str) -> &'a str {
-    let same = one.char_indices().zip(other.chars()).find(|((_, one), other)| one != other);
-    match same {
-        Some(((at, _), _)) => &one[..at],
-        None => &one[..one.len().min(other.len())],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_filter_is_the_longest_common_beginning() {
-        let of = |patterns: &[&str]| filter(patterns.iter().copied());
-        assert_eq!(of(&["vkey:a*", "vkey:ab?"]), "vkey:a*");
-        assert_eq!(of(&["vkey:a*", "model:*"]), "*");
-        assert_eq!(of(&["one:only:*:x"]), "one:only:*");
-        assert_eq!(of(&["straße:ä*", "straße:ö*"]), "straße:*");
     }
 
-    #[test]
-    fn the_filter_takes_no_letter_of_a_key_for_a_wildcard() {
-        assert_eq!(filter(["a\\*b\\[c:*"].into_iter()), "a\\*b\\[c:*");
+    /// Adds this to a delivery. Returns the patterns of which nothing is left, or why the pass did not come to its end.
+    fn tell(self, delivery: &mut Delivery) -> Result<Part, Fault> {
+        delivery.round_trips += self.round_trips;
+        self.deleted.into_iter().for_each(|(cache, keys)| delivery.count_deleted(cache, keys));
+        if self.is_blocked {
+            delivery.trouble(Stage::Scan, Fault::new(FaultKind::Denied, "no permission to delete some of the keys that a pattern means"));
+        }
+        self.fault.map_or(Ok(self.gone), Err)
     }
 }

@@ -16,6 +16,7 @@ use crate::delivery::Delivery;
 use crate::notice;
 use crate::plan::{Part, Plan, parts};
 use crate::retention::Retention;
+use crate::scan::Scans;
 
 /// The most keys that a script is given: Lua can't unpack many thousands.
 const MOST_KEYS: usize = 1000;
@@ -28,13 +29,16 @@ pub struct Sink {
     pub(crate) clients: Clients,
     pub(crate) retention: Retention,
     pub(crate) head: String,
+    pub(crate) scans: Scans,
 }
 
 impl Sink {
     /// A sink for the caches of a router.
     pub fn new(config: Config, caches: Arc<Caches>, clients: Clients) -> Self {
         let config = Config { max_keys: config.max_keys.clamp(1, MOST_KEYS), ..config };
-        Self { retention: Retention::new(config.retain, config.retain_bytes), head: notice::head(&config.origin), config, caches, clients }
+        let retention = Retention::new(config.retain, config.retain_bytes);
+        let (head, scans) = (notice::head(&config.origin), Scans::new(&clients, &caches));
+        Self { config, caches, clients, retention, head, scans }
     }
 
     /// Carries out a batch and says what became of it. Never fails as a whole; ends when everything is done, second deletes included, or

@@ -6,6 +6,7 @@ mod counters;
 mod faults;
 mod keys;
 mod log;
+mod passes;
 mod patterns;
 mod republish;
 mod second;

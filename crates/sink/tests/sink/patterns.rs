@@ -119,10 +119,7 @@ async fn a_pass_begins_again_on_a_new_connection() {
     world.fill("model:filler:", 300_000);
     let scanning = world.delivering(world.batch(Priority::Normal, &[("model", PATTERN, "model:filler:1*")]));
     world.scanning().await;
-    let clients = world.redis.cmd(&["CLIENT", "LIST"]).text();
-    let scan = clients.lines().find(|line| line.contains(" name=scan ")).unwrap();
-    let id = scan.split(' ').next().unwrap().strip_prefix("id=").unwrap().to_owned();
-    world.redis.cmd(&["CLIENT", "KILL", "ID", &id]);
+    world.cut_scan();
     let delivery = scanning.await.unwrap();
     assert!(is_done(&delivery), "{delivery:?}");
     assert!(delivery.met(Stage::Scan, FaultKind::Unreachable) && delivery.retries > 0, "{delivery:?}");

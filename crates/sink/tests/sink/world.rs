@@ -117,8 +117,21 @@ impl World {
 
     /// Waits until a scan is on its way.
     pub(crate) async fn scanning(&self) {
-        let state = || async { if self.calls("scan") > 2 { Ok(()) } else { Err(self.calls("scan").to_string()) } };
+        self.scanning_since(0).await;
+    }
+
+    /// Waits for three pages of a scan more than these.
+    pub(crate) async fn scanning_since(&self, pages: u64) {
+        let state = || async { if self.calls("scan") > pages + 2 { Ok(()) } else { Err(self.calls("scan").to_string()) } };
         wait_until("three pages of a scan", Duration::from_secs(10), state).await;
+    }
+
+    /// Ends the connection that ordinary scans go over.
+    pub(crate) fn cut_scan(&self) {
+        let clients = self.redis.cmd(&["CLIENT", "LIST"]).text();
+        let scan = clients.lines().find(|line| line.contains(" name=scan ")).unwrap();
+        let id = scan.split(' ').next().unwrap().strip_prefix("id=").unwrap();
+        self.redis.cmd(&["CLIENT", "KILL", "ID", id]);
     }
 
     pub(crate) async fn deliver(&self, batch: &Batch) -> Delivery {
@@ -168,12 +181,12 @@ impl World {
     }
 
     /// The commands that reach the server while `work` is done, as MONITOR shows them.
-    pub(crate) async fn watched(&self, work: impl Future<Output = Delivery>) -> (Delivery, Vec<String>) {
+    pub(crate) async fn watched<T>(&self, work: impl Future<Output = T>) -> (T, Vec<String>) {
         let mut monitor = self.redis.resp();
         monitor.monitor();
-        let delivery = work.await;
+        let done = work.await;
         self.redis.cmd(&["ECHO", "that-was-all"]);
-        (delivery, monitor.monitored("that-was-all"))
+        (done, monitor.monitored("that-was-all"))
     }
 
     /// How often the server was called with a command, by commandstats.
@@ -187,6 +200,11 @@ impl World {
 /// What clients sent, without what scripts did.
 pub(crate) fn sent(lines: &[String]) -> Vec<&str> {
     lines.iter().map(String::as_str).filter(|line| !line.contains(" lua] ")).collect()
+}
+
+/// How many passes over the keys were begun.
+pub(crate) fn passes(lines: &[String]) -> usize {
+    sent(lines).iter().filter(|line| line.contains("\"SCAN\" \"0\"")).count()
 }
 
 /// The names of the commands that scripts ran, in order.
