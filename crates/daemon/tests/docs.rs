@@ -1,0 +1,62 @@
+//! What README and docs show must work: every configuration in them is accepted, every setting is named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn unstale(args: &[&str], dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_unstale")).args(args).current_dir(dir).env_clear().output().unwrap()
+}
+
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).chain([root.join("README.md")]).collect()
+}
+
+/// The fenced blocks of a language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    page.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next().map(str::to_owned)).collect()
+}
+
+#[test]
+fn every_configuration_shown_is_accepted() {
+    let mut seen = 0;
+    for path in pages() {
+        for block in blocks(&fs::read_to_string(&path).unwrap(), "toml") {
+            let dir = tempfile::tempdir().unwrap();
+            // A block may show a part of a file whose caches a preset declares.
+            let preset = if block.contains("[[republish]]") { "presets = [\"llm-gateway\"]\n" } else { "" };
+            fs::write(dir.path().join("unstale.toml"), format!("{preset}{block}")).unwrap();
+            let output = unstale(&["config", "show"], dir.path());
+            assert!(output.status.success(), "{}:\n{block}\n{}", path.display(), String::from_utf8_lossy(&output.stderr));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "only {seen} blocks were found");
+}
+
+#[test]
+fn every_setting_is_in_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = pages().into_iter().find(|path| path.ends_with("configuration.md")).unwrap();
+    let page = fs::read_to_string(page).unwrap();
+    let shown = String::from_utf8(unstale(&["config", "show"], dir.path()).stdout).unwrap();
+    let keys = shown.lines().filter_map(|line| line.trim_start_matches("# ").split([' ', '=']).next());
+    let missing: Vec<&str> = keys.filter(|key| key.contains('.') && !page.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/configuration.md lacks {missing:?}");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    for path in pages() {
+        let page = fs::read_to_string(&path).unwrap();
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap_or_default();
+            if !file.is_empty() && !file.contains("://") {
+                assert!(path.parent().unwrap().join(file).exists(), "{} links to {link}", path.display());
+            }
+        }
+    }
+}
