@@ -172,3 +172,31 @@ fn a_value_in_a_key_is_only_that_key() {
         assert_eq!(others(&mut world), all, "{value:?}");
     }
 }
+
+#[test]
+fn no_key_is_in_logs_metrics_or_stats() {
+    let mut world = world();
+    let secret = "s3cr3t-0123456789";
+    world.publish("Changed", &[("x", secret)]);
+    world.publish_critical("Changed", &[("x", secret)]);
+    world.publish("Changed", &[("x", &format!("inner:{secret}"))]);
+    world.publish("Swept", &[("x", secret)]);
+    world.publish(
+        "CacheInvalidationRequested",
+        &[("keys", &format!("[\"p:{secret}\",\"{secret}\"]")), ("priority", secret), ("cache", secret)],
+    );
+    world.publish(secret, &[("x", secret)]);
+    world.cmd(&["SET", "p:epoch", secret]);
+    world.publish("Counted", &[("x", secret)]);
+    world.publish("Changed", &[("data", secret)]);
+    world.wait_settled();
+    let letters = world.dead_letters();
+    assert_eq!(letters.len(), 4, "{letters:#?}");
+    assert!(letters.iter().all(|letter| !letter.reason().contains(secret)), "{letters:#?}");
+    let pages = ["/metrics", "/healthz", "/v1/stats"].map(|path| world.sidecar.get(path).1);
+    world.sidecar.terminate();
+    world.sidecar.wait();
+    for text in pages.iter().chain([&world.sidecar.log()]) {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
