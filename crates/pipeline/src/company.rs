@@ -9,9 +9,9 @@ use unstale_source::{Beat, Claimed, Letter, Survey};
 
 use crate::chores::{self, Done, Whose};
 use crate::inputs::Inputs;
-use crate::intake::{self, Grave};
+use crate::intake;
 use crate::journal;
-use crate::pipeline::{PAUSE, State};
+use crate::pipeline::{Grave, PAUSE, State};
 use crate::stream::{Found, Stream};
 
 /// How long an entry of a dead instance has been quiet at least, so that two who find it don't both take it.

@@ -29,6 +29,8 @@ pub(crate) struct Returned {
 pub(crate) enum Step {
     Read(StreamKind, Result<Read, Fault>),
     Returned(Box<Returned>),
+    /// A batch that had come back is through with its second deletes.
+    Repeated(Box<Returned>),
     Done(Box<Done>),
     Called(Call),
     /// The moment came that was waited for.
@@ -41,6 +43,8 @@ pub(crate) struct Inputs {
     pub(crate) critical: Stream,
     pub(crate) ordinary: Stream,
     pub(crate) deliveries: FuturesUnordered<BoxFuture<'static, Box<Returned>>>,
+    /// Delivered batches that wait to delete something once more; their entries are held until then.
+    pub(crate) repeats: FuturesUnordered<BoxFuture<'static, Box<Returned>>>,
     pub(crate) chores: FuturesUnordered<Chore>,
     pub(crate) seat: Seat,
 }
@@ -63,6 +67,7 @@ impl Inputs {
             biased;
             read = self.critical.reader.next() => Step::Read(StreamKind::Critical, read),
             Some(returned) = self.deliveries.next() => Step::Returned(returned),
+            Some(repeated) = self.repeats.next() => Step::Repeated(repeated),
             Some(done) = self.chores.next() => Step::Done(Box::new(done)),
             call = self.seat.called(draining) => Step::Called(call),
             read = self.ordinary.reader.next() => Step::Read(StreamKind::Ordinary, read),

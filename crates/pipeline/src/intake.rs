@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use unstale_batcher::{DeadLetter, Item, Source};
 use unstale_connect::Fault;
 use unstale_events::event::Event;
-use unstale_events::{Code, Entry, EntryId, Fields, Reason, StreamKind};
+use unstale_events::{Code, Entry, EntryId, Fields, Reason};
 use unstale_source::Letter;
 
 use crate::handle::{Deliver, DeliverReport};
-use crate::pipeline::State;
+use crate::pipeline::{Grave, State};
 use crate::settings::Unrouted;
 use crate::stats::Outcome;
 use crate::stream::Stream;
@@ -21,15 +21,6 @@ struct Incoming {
     fields: Fields,
     deliveries: u64,
     alone: bool,
-}
-
-/// A dead letter that waits to be written.
-#[derive(Debug)]
-pub(crate) struct Grave {
-    pub(crate) kind: StreamKind,
-    pub(crate) letter: Box<Letter>,
-    /// How long it waits, for it could not be written before.
-    pub(crate) after: Duration,
 }
 
 impl State {

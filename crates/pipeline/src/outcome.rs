@@ -1,11 +1,14 @@
 //! The way back: from deliveries to what is owed, buried, released and answered, and to the numbers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
-use unstale_batcher::{Batch, Verdict};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use unstale_batcher::{Batch, Settlement, Verdict};
 use unstale_events::{EntryId, StreamKind};
-use unstale_sink::Delivery;
+use unstale_sink::{Delivery, Sink};
 
 use crate::chores;
 use crate::handle::{DeliverError, DeliverReport};
@@ -15,24 +18,48 @@ use crate::pipeline::State;
 use crate::stats::{Delivered, Settled};
 
 impl State {
-    pub(crate) fn returned(&mut self, returned: Returned, inputs: &mut Inputs, now: Instant) {
-        let Returned { batch, delivery, closed } = returned;
-        self.flying_bytes -= batch.load.bytes;
+    /// A batch is delivered: it is counted and its requests are answered. Its entries are settled too, unless something is to be deleted once
+    /// more: an entry is acknowledged after all of its effects, but nobody waits for the second of them.
+    pub(crate) fn returned(&mut self, returned: Box<Returned>, inputs: &mut Inputs, now: Instant) {
+        let Returned { batch, delivery, closed } = &*returned;
         let settlement = batch.settle(&delivery.states);
-        self.count(&batch, &delivery, &settlement.counts, settlement.done.iter().map(|(_, id)| *id), closed, now);
-        journal::delivered(&batch, &delivery);
+        self.count(batch, delivery, &settlement.counts, settlement.done.iter().map(|(_, id)| *id), *closed, now);
+        journal::delivered(batch, delivery);
         for trouble in &delivery.errors {
             self.watch.missing(&trouble.fault, now);
         }
+        for (ticket, verdict) in &settlement.requests {
+            self.answer(*ticket, verdict, delivery);
+        }
+        if delivery.is_to_be_repeated() {
+            inputs.repeats.push(repeat(Arc::clone(&self.sink), returned));
+        } else {
+            self.settle(batch, settlement, inputs, now);
+        }
+    }
+
+    /// The second deletes of a batch ended. Its targets are counted already; only what this cost is not.
+    pub(crate) fn repeated(&mut self, repeated: &Returned, inputs: &mut Inputs, now: Instant) {
+        let Returned { batch, delivery, .. } = repeated;
+        self.stats.round_trips_add(delivery.round_trips);
+        self.stats.notices_mut().published += delivery.notices;
+        for trouble in &delivery.errors {
+            self.stats.error(trouble.stage.name(), trouble.fault.kind.name(), trouble.count);
+            self.watch.missing(&trouble.fault, now);
+            journal::trouble("second delete", &trouble.fault);
+        }
+        self.settle(batch, batch.settle(&delivery.states), inputs, now);
+    }
+
+    /// Lets go of a batch: what is done is owed to its group, what is dead is buried, what failed is left pending.
+    fn settle(&mut self, batch: &Batch, settlement: Settlement<'_>, inputs: &mut Inputs, now: Instant) {
+        self.flying_bytes -= batch.load.bytes;
         for (kind, id) in settlement.done {
             inputs.stream(kind).owed.push(id);
         }
         for buried in settlement.dead {
             let fields = buried.fields.cloned().unwrap_or_default();
             self.bury(inputs.stream(buried.stream), buried.id, fields, buried.reasons);
-        }
-        for (ticket, verdict) in settlement.requests {
-            self.answer(ticket, &verdict, &delivery);
         }
         if settlement.failed.is_empty() {
             inputs.streams().into_iter().for_each(|stream| stream.delivering(now));
@@ -90,6 +117,16 @@ impl State {
         self.stats.delivered(&delivered, now);
         self.metrics.delivered(&delivered, done);
     }
+}
+
+/// Keeps a batch in flight until its second deletes ended.
+fn repeat(sink: Arc<Sink>, mut returned: Box<Returned>) -> BoxFuture<'static, Box<Returned>> {
+    async move {
+        let first = std::mem::take(&mut returned.delivery);
+        returned.delivery = sink.repeat(&returned.batch, first).await;
+        returned
+    }
+    .boxed()
 }
 
 /// Leaves entries pending, counted as often delivered as before this time.

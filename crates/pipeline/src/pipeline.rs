@@ -12,12 +12,11 @@ use unstale_connect::{Client, Fault};
 use unstale_events::{Invalidation, StreamKind};
 use unstale_router::Router;
 use unstale_sink::Sink;
-use unstale_source::{Beat, Letters, Membership, Names, Read};
+use unstale_source::{Beat, Letter, Letters, Membership, Names, Read};
 
 use crate::chores;
 use crate::handle::{Call, DeliverError, DeliverReport, Request, Seat};
 use crate::inputs::{Inputs, Returned, Step};
-use crate::intake::Grave;
 use crate::journal::Summary;
 use crate::metrics::Metrics;
 use crate::settings::{Parts, ROLES, Settings};
@@ -71,6 +70,7 @@ impl Pipeline {
             critical: Stream::new(parts.critical, now),
             ordinary: Stream::new(parts.ordinary, now),
             deliveries: FuturesUnordered::new(),
+            repeats: FuturesUnordered::new(),
             chores: FuturesUnordered::new(),
             seat,
         };
@@ -159,6 +159,15 @@ pub(crate) struct State {
     pub(crate) shown: Instant,
     /// Since when the process is ending.
     pub(crate) draining: Option<Instant>,
+}
+
+/// A dead letter that waits to be written.
+#[derive(Debug)]
+pub(crate) struct Grave {
+    pub(crate) kind: StreamKind,
+    pub(crate) letter: Box<Letter>,
+    /// How long it waits, for it could not be written before.
+    pub(crate) after: Duration,
 }
 
 /// Starting what is due.
@@ -286,7 +295,8 @@ impl State {
             }
             Step::Read(kind, Ok(Read::Remade { stream_was_gone })) => self.remade(kind, stream_was_gone, inputs),
             Step::Read(kind, Err(fault)) => self.read_failed(inputs.stream(kind), &fault, now),
-            Step::Returned(returned) => self.returned(*returned, inputs, now),
+            Step::Returned(returned) => self.returned(returned, inputs, now),
+            Step::Repeated(repeated) => self.repeated(&repeated, inputs, now),
             Step::Done(done) => self.done(*done, inputs, now),
             Step::Called(Call::Request(Request::Deliver(deliver))) => self.asked(deliver, now),
             Step::Called(Call::Drain) => self.drain(inputs, now),
@@ -328,7 +338,8 @@ impl State {
         let since = self.draining?;
         let reading = inputs.critical.reader.is_reading() || inputs.ordinary.reader.is_reading();
         let left = held(inputs);
-        if !reading && left == 0 && inputs.deliveries.is_empty() && self.batcher.is_empty() {
+        let delivering = !inputs.deliveries.is_empty() || !inputs.repeats.is_empty();
+        if !reading && left == 0 && !delivering && self.batcher.is_empty() {
             return Some(Ended::Drained);
         }
         (now.saturating_duration_since(since) >= self.settings.drain).then_some(Ended::Deadline { left })
