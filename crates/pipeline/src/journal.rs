@@ -44,6 +44,18 @@ pub(crate) fn delivered(batch: &Batch, delivery: &Delivery) {
     );
 }
 
+/// The second deletes of a batch ended.
+pub(crate) fn repeated(batch: &Batch, delivery: &Delivery) {
+    if let Some(trouble) = delivery.errors.last().filter(|_| !delivery.is_complete()) {
+        tracing::warn!(
+            priority = batch.priority.name(),
+            targets = batch.targets.len(),
+            why = %trouble.fault,
+            "a batch was delivered, but not all of it deleted once more; its entries stay pending and are tried again"
+        );
+    }
+}
+
 /// An entry went to the dead letters.
 pub(crate) fn buried(letter: &Letter) {
     let codes: Vec<&str> = letter.reasons.iter().map(|reason| reason.code.name()).collect();

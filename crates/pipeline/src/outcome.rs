@@ -46,8 +46,8 @@ impl State {
         for trouble in &delivery.errors {
             self.stats.error(trouble.stage.name(), trouble.fault.kind.name(), trouble.count);
             self.watch.missing(&trouble.fault, now);
-            journal::trouble("second delete", &trouble.fault);
         }
+        journal::repeated(batch, delivery);
         self.settle(batch, batch.settle(&delivery.states), inputs, now);
     }
 

@@ -1,8 +1,11 @@
 //! What became of a batch.
 
+use tokio::time::Instant;
 use unstale_batcher::TargetState;
 use unstale_connect::{Fault, FaultKind};
 use unstale_events::CacheId;
+
+use crate::plan::Part;
 
 /// The part of a delivery in which something went wrong; a closed set, for metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,13 +46,24 @@ pub struct Trouble {
     pub count: u64,
 }
 
+/// Keys that are to be deleted once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Second {
+    /// When: the delay after the first delete was confirmed.
+    pub(crate) due: Instant,
+    /// After this it is not tried again.
+    pub(crate) deadline: Instant,
+    /// Their positions in the batch's targets.
+    pub(crate) keys: Part,
+}
+
 /// What became of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// What became of each target, beside [`unstale_batcher::Batch::targets`]; for [`unstale_batcher::Batch::settle`].
     pub states: Vec<TargetState>,
     /// How many keys Redis said it deleted, by [`CacheId::index`]; second deletes are not counted. A lower bound: the answer to what was
-    /// repeated may have been lost.
+    /// repeated may have been lost. A key that patterns of several batches mean is counted for the first that joined the pass.
     pub deleted: Vec<u64>,
     /// Redis' time in milliseconds since the Unix epoch when the first effect was confirmed: the keys', or the patterns' if there are no
     /// keys. `None` if nothing was.
@@ -62,6 +76,8 @@ pub struct Delivery {
     pub retries: u64,
     /// What went wrong, also if it was mended: one element for each stage and kind.
     pub errors: Vec<Trouble>,
+    /// What is to be deleted once more, by its delay.
+    pub(crate) seconds: Vec<Second>,
 }
 
 impl Delivery {
@@ -72,6 +88,11 @@ impl Delivery {
     /// Whether every target is done.
     pub fn is_complete(&self) -> bool {
         self.states.iter().all(|state| *state == TargetState::Done)
+    }
+
+    /// Whether something is to be deleted once more, by [`crate::Sink::repeat`]. Until then no entry of the batch may be acknowledged.
+    pub fn is_to_be_repeated(&self) -> bool {
+        !self.seconds.is_empty()
     }
 
     /// How many faults were met.
@@ -104,7 +125,7 @@ impl Delivery {
         self.errors.iter().any(|trouble| trouble.stage == stage && trouble.fault.kind == kind)
     }
 
-    /// Adds the costs and troubles of a further step, but neither its states nor its deletes nor its time.
+    /// Adds the costs and troubles of a second delete, but neither its states nor its deletes nor its time.
     pub(crate) fn add_costs(&mut self, step: Self) {
         self.round_trips += step.round_trips;
         self.notices += step.notices;

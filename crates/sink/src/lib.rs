@@ -1,6 +1,6 @@
 //! Applies a batch: deletes in Redis, then logs and publishes the notice.
 //!
-//! [`Sink::deliver`] carries one batch through all its steps and tells what became of each target; [`unstale_batcher::Batch::settle`] makes
+//! [`Sink::deliver`] carries one batch through its steps and tells what became of each target; [`unstale_batcher::Batch::settle`] makes
 //! of that what becomes of the entries. What is not here: reading, acknowledging, dead letters (`source`), and any memory of entries: a
 //! delivery that fails is reported and forgotten.
 //!
@@ -9,7 +9,9 @@
 //!    once. Counters ride along if there is nothing to scan for.
 //! 2. Patterns: one scan pass for all of the batch, and of all batches that wait for one, on a connection of its own; then the script again,
 //!    with the counters and a second notice.
-//! 3. Keys of caches with a second delete: once more after the delay, announced again, not counted again. Runs beside step 2.
+//!
+//! Here the delivery ends, and with it whatever is counted or measured. Keys of caches with a second delete are left to [`Sink::repeat`]: once
+//! more when the delay is over since their first delete, announced again, not counted again. The entries may be acknowledged only after that.
 //!
 //! # Faults
 //! The deletes of a part and its notice are one script, so a part happened and was announced, or is repeated as a whole, with backoff, until

@@ -32,9 +32,6 @@ use crate::sink::Sink;
 impl Sink {
     /// Deletes what the batch's patterns mean, then counts and announces.
     pub(crate) async fn patterns(&self, job: &Job<'_>, plan: &Plan, delivery: &mut Delivery) {
-        if plan.patterns.is_empty() {
-            return;
-        }
         let is_here = |position: &usize| {
             let target = job.batch.targets.get(*position);
             target.is_some_and(|target| Placement::of(target.cache, &self.caches) == Placement::Together)

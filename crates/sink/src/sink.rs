@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use unstale_batcher::{Batch, TargetState};
 use unstale_connect::{Fault, FaultKind};
@@ -12,7 +12,7 @@ use unstale_router::Caches;
 
 use crate::attempt::Job;
 use crate::config::{Clients, Config};
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Second};
 use crate::notice;
 use crate::plan::{Part, Plan, parts};
 use crate::retention::Retention;
@@ -41,8 +41,8 @@ impl Sink {
         Self { config, caches, clients, retention, head, scans }
     }
 
-    /// Carries out a batch and says what became of it. Never fails as a whole; ends when everything is done, second deletes included, or
-    /// when the budget is spent (see [`crate::Budgets`]). A scan that goes well is never cut short.
+    /// Carries out a batch and says what became of it. Never fails as a whole; ends when keys, patterns and counters are done, or when the
+    /// budget is spent (see [`crate::Budgets`]). A scan that goes well is never cut short. Second deletes are left to [`Sink::repeat`].
     ///
     /// May be dropped at any time: what was done stays done, and the entries are pending still.
     pub async fn deliver(&self, batch: &Batch) -> Delivery {
@@ -52,10 +52,34 @@ impl Sink {
         let mut delivery = self.blank(batch);
 
         self.keys(&job, &plan, &mut delivery).await;
-        let delayed = self.delayed(batch, &plan.keys, &delivery);
-        if !plan.patterns.is_empty() || !delayed.is_empty() {
+        delivery.seconds = self.seconds(&job, &plan.keys, &delivery);
+        if !plan.patterns.is_empty() {
+            let first_effect = delivery.at_ms;
             // Boxed, for most deliveries end here, and many are held at a time.
-            Box::pin(self.further_steps(&job, &plan, delayed, &mut delivery)).await;
+            Box::pin(self.patterns(&job, &plan, &mut delivery)).await;
+            delivery.at_ms = first_effect.or(delivery.at_ms);
+        }
+        delivery
+    }
+
+    /// Waits, and deletes once more what is left of a delivery (see [`Delivery::is_to_be_repeated`]), each delay for itself.
+    ///
+    /// Returns the states of the first delivery, but failed where the second delete failed, with the costs and troubles of the second deletes
+    /// alone. It deleted and confirmed nothing that counts: the delivery ended before. May be dropped at any time, as the delivery itself.
+    pub async fn repeat(&self, batch: &Batch, first: Delivery) -> Delivery {
+        let Delivery { states, seconds, .. } = first;
+        // Many wait at a time, and nearly all their states are alike.
+        let undone: Vec<_> = states.into_iter().enumerate().filter(|(_, state)| *state != TargetState::Done).collect();
+        let seconds = join_all(seconds.into_iter().map(|second| self.delete_again(batch, second))).await;
+
+        let mut delivery = self.blank(batch);
+        delivery.states.fill(TargetState::Done);
+        for (position, state) in undone {
+            delivery.set(position, state);
+        }
+        for (keys, second) in seconds {
+            keys.into_iter().filter(|position| !second.is_done(*position)).for_each(|position| delivery.set(position, TargetState::Failed));
+            delivery.add_costs(second);
         }
         delivery
     }
@@ -66,16 +90,6 @@ impl Sink {
         let tail = Some(notice::flush(caches));
         let (_, answer) = self.call(&self.clients.critical, &Targets::default(), &[], tail, Vec::new()).await?;
         answer.notice.ok_or_else(|| Fault::new(FaultKind::Protocol, "the script logged no notice"))
-    }
-
-    /// Patterns and second deletes, side by side.
-    async fn further_steps(&self, job: &Job<'_>, plan: &Plan, delayed: Vec<(Duration, Part)>, delivery: &mut Delivery) {
-        let first_effect = delivery.at_ms;
-        let (again, ()) = join(self.second_deletes(job, delayed), self.patterns(job, plan, delivery)).await;
-        delivery.at_ms = first_effect.or(delivery.at_ms);
-        for (part, second) in again {
-            repeated(&part, second, delivery);
-        }
     }
 
     fn blank(&self, batch: &Batch) -> Delivery {
@@ -94,38 +108,30 @@ impl Sink {
         self.carry_out(job, parts, delivery).await;
     }
 
-    /// The keys that were deleted and are to be deleted once more, by delay.
-    fn delayed(&self, batch: &Batch, keys: &[usize], delivery: &Delivery) -> Vec<(Duration, Part)> {
-        let mut delayed: Vec<(Duration, Part)> = Vec::new();
+    /// The keys that were deleted just now and are to be deleted once more.
+    fn seconds(&self, job: &Job<'_>, keys: &[usize], delivery: &Delivery) -> Vec<Second> {
+        let confirmed = Instant::now();
+        let mut seconds: Vec<Second> = Vec::new();
         for position in keys.iter().filter(|position| delivery.is_done(**position)) {
-            let delay = batch.targets.get(*position).map_or(Duration::ZERO, |target| self.caches.get(target.cache).second_delete);
-            match delayed.iter_mut().find(|(known, _)| *known == delay) {
+            let delay = job.batch.targets.get(*position).map_or(Duration::ZERO, |target| self.caches.get(target.cache).second_delete);
+            let due = confirmed + delay;
+            match seconds.iter_mut().find(|known| known.due == due) {
                 _ if delay.is_zero() => {}
-                Some((_, part)) => part.push(*position),
-                None => delayed.push((delay, vec![*position])),
+                Some(known) => known.keys.push(*position),
+                None => seconds.push(Second { due, deadline: job.deadline + delay, keys: vec![*position] }),
             }
         }
-        delayed
+        seconds
     }
 
-    /// Waits and deletes once more, each delay for itself.
-    async fn second_deletes(&self, job: &Job<'_>, delayed: Vec<(Duration, Part)>) -> Vec<(Part, Delivery)> {
-        let confirmed = Instant::now();
-        join_all(delayed.into_iter().map(|(delay, part)| async move {
-            sleep_until(confirmed + delay).await;
-            let mut second = self.blank(job.batch);
-            let job = Job { deadline: job.deadline + delay, ..*job };
-            self.carry_out(&job, parts(&part, &[], self.config.max_keys), &mut second).await;
-            (part, second)
-        }))
-        .await
+    async fn delete_again(&self, batch: &Batch, second: Second) -> (Part, Delivery) {
+        let Second { due, deadline, keys } = second;
+        sleep_until(due).await;
+        let about = notice::about(batch);
+        let mut delivery = self.blank(batch);
+        let job = Job { batch, about: &about, deadline };
+        // Boxed, so that those that sleep take little.
+        Box::pin(self.carry_out(&job, parts(&keys, &[], self.config.max_keys), &mut delivery)).await;
+        (keys, delivery)
     }
-}
-
-/// Adds a second delete to its delivery: what it could not do is not done, but what it did is not counted again.
-fn repeated(part: &[usize], second: Delivery, delivery: &mut Delivery) {
-    for position in part.iter().filter(|position| !second.is_done(**position)) {
-        delivery.set(*position, TargetState::Failed);
-    }
-    delivery.add_costs(second);
 }

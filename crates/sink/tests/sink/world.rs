@@ -138,6 +138,12 @@ impl World {
         self.sink.deliver(batch).await
     }
 
+    /// Deletes once more, in the background.
+    pub(crate) fn repeating(&self, batch: Batch, first: Delivery) -> tokio::task::JoinHandle<Delivery> {
+        let sink = Arc::clone(&self.sink);
+        tokio::spawn(async move { sink.repeat(&batch, first).await })
+    }
+
     /// Delivers in the background.
     pub(crate) fn delivering(&self, batch: Batch) -> tokio::task::JoinHandle<Delivery> {
         let sink = Arc::clone(&self.sink);
