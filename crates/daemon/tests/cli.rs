@@ -1,5 +1,7 @@
 //! The built program, from outside: what it prints, and how it ends.
 
+#![expect(clippy::unwrap_used, reason = "what a test needs and does not get fails it")]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
