@@ -7,5 +7,6 @@ mod effects;
 mod one_round_trip;
 mod refusals;
 mod routes;
+mod second_delete;
 mod smoke;
 mod wire;
