@@ -26,7 +26,7 @@ fn build() -> Result<PathBuf, String> {
 fn executable(messages: &str) -> Option<PathBuf> {
     let parsed = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let built = parsed.filter(|message| message["target"]["name"] == "unstale");
-    built.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last()
+    built.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
 #[cfg(test)]

@@ -4,7 +4,13 @@ use std::process::{Command, Output, Stdio};
 
 fn demo(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_unstale"));
-    command.arg("demo").args(["--updates", "2000"]).args(args).stdin(Stdio::null()).output().unwrap()
+    command
+        .arg("demo")
+        .args(["--updates", "2000"])
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program that cargo has built starts")
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -5,13 +5,22 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn unstale(args: &[&str], dir: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_unstale")).args(args).current_dir(dir).env_clear().output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_unstale"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .output()
+        .expect("the program that cargo has built starts")
 }
 
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).chain([root.join("README.md")]).collect()
+    let docs = fs::read_dir(root.join("docs")).expect("the repository has docs/");
+    docs.flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ext| ext == "md"))
+        .chain([root.join("README.md")])
+        .collect()
 }
 
 /// The fenced blocks of a language.
