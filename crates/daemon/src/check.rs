@@ -188,11 +188,7 @@ impl Look<'_> {
         let policy = memory.get("maxmemory_policy").map_or("unknown", String::as_str);
         if self.role.is_bus && policy.starts_with("allkeys") {
             let text = format!("`maxmemory-policy` is {policy}: under pressure Redis may evict the streams, and the events in them");
-            self.report.warn(
-                &self.what,
-                text,
-                "set it to `noeviction` or `volatile-lru`, or keep the streams on a server of their own (`bus.redis`)",
-            );
+            self.report.warn(&self.what, text, "set it to `noeviction` or one of `volatile-*`");
         } else {
             self.report.ok(&self.what, format!("eviction policy is {policy}"));
         }

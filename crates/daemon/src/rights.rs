@@ -49,7 +49,7 @@ const COMMON: [Right; 7] = [
 ];
 
 /// For the server that holds the streams.
-const BUS: [Right; 28] = [
+const BUS: [Right; 30] = [
     right("+client|unblock", "CLIENT UNBLOCK 0"),
     right("+type", "TYPE @events"),
     right("+xadd", "XADD @events NOMKSTREAM 0-0 f v"),
@@ -61,9 +61,11 @@ const BUS: [Right; 28] = [
     right("+xrevrange", "XREVRANGE @notices - - COUNT 1"),
     right("+xlen", "XLEN @events"),
     right("+xtrim", "XTRIM @events MINID 0"),
+    right("+xinfo|stream", "XINFO STREAM @events"),
     right("+xinfo|groups", "XINFO GROUPS @events"),
     right("+xinfo|consumers", "XINFO CONSUMERS @events unstale-check"),
     right("+xgroup|create", "XGROUP CREATE @events unstale-check no-id"),
+    right("+xgroup|setid", "XGROUP SETID @events unstale-check no-id"),
     right("+xgroup|delconsumer", "XGROUP DELCONSUMER @events unstale-check c"),
     right("+get", "GET @lease"),
     right("+set", "SET @lease x XX PX 0"),

@@ -38,8 +38,8 @@ pub(crate) enum Done {
     Surveyed(StreamKind, Result<Survey, Fault>),
     /// How many entries went before they were delivered.
     Lost(StreamKind, Result<u64, Fault>),
-    /// Whether a stream that is not there has been there before.
-    Missed(StreamKind, Result<bool, Fault>),
+    /// Whether anything was announced before this process began.
+    Recalled(Result<bool, Fault>),
     Flushed(Result<EntryId, Fault>),
     Tidied(Result<(), Fault>),
 }
@@ -144,13 +144,12 @@ pub(crate) fn lost_unread(group: &Group) -> Chore {
     async move { Done::Lost(group.kind(), group.lost_unread().await) }.boxed()
 }
 
-/// A stream that is missing while the notice log has entries is no first start: something was announced before.
 /// `after` delays a look that failed before.
-pub(crate) fn missed(kind: StreamKind, control: &Client, log: &str, after: Duration) -> Chore {
+pub(crate) fn recall(control: &Client, log: &str, after: Duration) -> Chore {
     let (control, log) = (control.clone(), log.to_owned());
     async move {
         tokio::time::sleep(after).await;
-        Done::Missed(kind, control.xlen(&log).await.map(|length| length > 0))
+        Done::Recalled(control.xlen(&log).await.map(|length| length > 0))
     }
     .boxed()
 }

@@ -30,7 +30,7 @@ impl State {
             Done::Beaten(beat, took) => self.beaten(beat, took, now),
             Done::Surveyed(kind, survey) => self.surveyed(kind, survey, inputs, now),
             Done::Lost(kind, lost) => self.lost_unread(kind, lost, inputs, now),
-            Done::Missed(kind, missed) => self.missed(kind, missed, inputs, now),
+            Done::Recalled(recalled) => self.recalled(recalled, inputs, now),
             Done::Flushed(flushed) => self.flushed(flushed, inputs, now),
         }
     }

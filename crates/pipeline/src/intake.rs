@@ -25,6 +25,7 @@ struct Incoming {
 
 impl State {
     pub(crate) fn read(&mut self, stream: &mut Stream, entries: Vec<Entry>, now: Instant) {
+        stream.seen = true;
         stream.resting_until = None;
         self.stats.read(stream.kind(), entries.len() as u64);
         stream.weigh(entries.iter().filter_map(|entry| entry.fields.as_ref()).map(size).sum(), entries.len());

@@ -12,27 +12,33 @@ use crate::chores;
 use crate::inputs::Inputs;
 use crate::pipeline::{PAUSE, State};
 
+/// Whether notices were logged before this process began: then a stream that is missing is no first start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum History {
+    /// Nobody has asked.
+    Unknown,
+    /// The answer is under way.
+    Asked,
+    /// It came.
+    Known(bool),
+}
+
 impl State {
-    /// The group had to be made. If the stream was gone, and had been there before, whatever it held is lost.
-    pub(crate) fn remade(&mut self, kind: StreamKind, stream_was_gone: bool, inputs: &mut Inputs) {
-        if !stream_was_gone {
-            return;
-        }
-        if self.stats.stream(kind).read > 0 {
-            self.lost(kind, "the stream vanished", inputs);
-        } else {
-            inputs.chores.push(chores::missed(kind, &self.control, &self.names.notices, Duration::ZERO));
+    /// Whether anything was announced before is known before the first read: later it would be this process's own doing.
+    pub(crate) fn recalled(&mut self, recalled: Result<bool, Fault>, inputs: &mut Inputs, now: Instant) {
+        match recalled {
+            Ok(history) => self.history = History::Known(history),
+            Err(fault) => {
+                self.trouble("survey", &fault, now);
+                inputs.chores.push(chores::recall(&self.control, &self.names.notices, PAUSE));
+            }
         }
     }
 
-    pub(crate) fn missed(&mut self, kind: StreamKind, missed: Result<bool, Fault>, inputs: &mut Inputs, now: Instant) {
-        match missed {
-            Ok(true) => self.lost(kind, "the stream is gone, though notices were logged before", inputs),
-            Ok(false) => {}
-            Err(fault) => {
-                self.trouble("survey", &fault, now);
-                inputs.chores.push(chores::missed(kind, &self.control, &self.names.notices, PAUSE));
-            }
+    /// The group had to be made. If the stream was gone, and must have been there before, whatever it held is lost.
+    pub(crate) fn remade(&mut self, kind: StreamKind, stream_was_gone: bool, inputs: &mut Inputs) {
+        if stream_was_gone && (inputs.stream(kind).seen || self.history == History::Known(true)) {
+            self.lost(kind, "the stream vanished", inputs);
         }
     }
 

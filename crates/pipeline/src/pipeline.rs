@@ -18,6 +18,7 @@ use crate::chores;
 use crate::handle::{Call, DeliverError, DeliverReport, Request, Seat};
 use crate::inputs::{Inputs, Returned, Step};
 use crate::journal::Summary;
+use crate::loss::History;
 use crate::metrics::Metrics;
 use crate::settings::{Parts, ROLES, Settings};
 use crate::stats::Stats;
@@ -101,6 +102,7 @@ impl Pipeline {
             next_survey: now,
             surveys: 0,
             shown: now,
+            history: History::Unknown,
             draining: None,
         };
         Self { inputs, state: owner }
@@ -157,6 +159,7 @@ pub(crate) struct State {
     pub(crate) next_survey: Instant,
     pub(crate) surveys: usize,
     pub(crate) shown: Instant,
+    pub(crate) history: History,
     /// Since when the process is ending.
     pub(crate) draining: Option<Instant>,
 }
@@ -194,6 +197,10 @@ impl State {
     }
 
     fn start_chores(&mut self, inputs: &mut Inputs, now: Instant) {
+        if self.history == History::Unknown {
+            self.history = History::Asked;
+            inputs.chores.push(chores::recall(&self.control, &self.names.notices, Duration::ZERO));
+        }
         if now >= self.next_beat && !self.beating {
             self.beating = true;
             self.next_beat = now + BEAT;
@@ -240,6 +247,9 @@ impl State {
 
     /// A read is always under way, unless there is something older to do first, or too much at hand.
     fn start_reads(&mut self, inputs: &mut Inputs, now: Instant) {
+        if self.draining.is_some() || !matches!(self.history, History::Known(_)) {
+            return;
+        }
         let held = self.bytes(inputs);
         let is_reader = self.is_reader();
         for stream in inputs.streams() {
@@ -256,7 +266,7 @@ impl State {
                 Recovery::Looking => false,
             };
             let up = self.watch.is_up(role_of_reader(stream.kind()));
-            if up && mine && rested && recovered && held < room && self.draining.is_none() {
+            if up && mine && rested && recovered && held < room {
                 let count = stream.count();
                 stream.reader.begin(count);
             }

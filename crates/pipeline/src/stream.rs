@@ -42,6 +42,8 @@ pub(crate) type Found = (EntryId, u64);
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) reader: Reader,
+    /// Whether this process has found the stream there.
+    pub(crate) seen: bool,
     /// Every entry between read and acknowledged, with how often it has been delivered, this time included.
     held: HashMap<EntryId, u64, RandomState>,
     /// Done, and to be acknowledged with the next XACK.
@@ -64,6 +66,7 @@ impl Stream {
     pub(crate) fn new(reader: Reader, now: Instant) -> Self {
         Self {
             reader,
+            seen: false,
             held: HashMap::default(),
             owed: Vec::new(),
             acking: false,

@@ -1,13 +1,13 @@
 //! `unstale demo`: a private Redis, two API instances with an in-process cache each, a sidecar beside each, 10,000 spend updates on 500 keys,
 //! and one key revoked in the middle. Then every key is read through every cache and compared with the database.
 //!
-//! Everything is real: the sidecars are this program's own `run`, the API instances ([`api`]) are processes of their own that know nothing of
-//! events. What is a play is the story ([`plan`], [`scenario`]) and the database, a hash in another database of the same Redis.
+//! Everything is real: the sidecars are this program's own `run`, the API instances (`api`) are processes of their own that know nothing of
+//! events. What is a play is the story (`plan`, `scenario`) and the database, a hash in another database of the same Redis.
 //!
-//! - [`stage`], [`children`]: the processes, and their certain end.
-//! - [`l1`], [`hearing`], [`store`]: what an API instance is made of.
-//! - [`readers`], [`http`]: its users.
-//! - [`figures`], [`verdict`], [`report`], [`screen`]: what there is to say of it.
+//! - `stage`, `children`: the processes, and their certain end.
+//! - `l1`, `hearing`, `store`: what an API instance is made of.
+//! - `readers`, `http`: its users.
+//! - `figures`, `verdict`, `report`, `screen`: what there is to say of it.
 
 pub mod api;
 mod children;

@@ -131,7 +131,7 @@ impl Server {
     }
 
     async fn listen(bind: SocketAddr, paths: Paths) -> io::Result<Self> {
-        let unusable = |error: io::Error| io::Error::new(error.kind(), format!("can't listen on {bind}: {error}"));
+        let unusable = |error: io::Error| io::Error::new(error.kind(), format!("can't listen on {bind}: {error}; set another address"));
         let listener = TcpListener::bind(bind).await.map_err(unusable)?;
         let address = listener.local_addr().map_err(unusable)?;
         let (stop, stopped) = oneshot::channel::<()>();
