@@ -11,8 +11,10 @@ local length = redis.call('XLEN', KEYS[1])
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local group = named(flat)
   if group.name == ARGV[1] and group.lag and group.lag > length then
-    local added = named(redis.call('XINFO', 'STREAM', KEYS[1]))['entries-added']
-    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], group['last-delivered-id'], 'ENTRIESREAD', added - length)
+    local stream = named(redis.call('XINFO', 'STREAM', KEYS[1]))
+    -- An empty stream has nothing left to deliver: the group is at its end.
+    local at = length == 0 and stream['last-generated-id'] or group['last-delivered-id']
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], at, 'ENTRIESREAD', stream['entries-added'] - length)
     return group.lag - length
   end
 end
