@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 
 use crate::fault::{Fault, FaultKind};
 
+/// How long an attempt to connect may take, in connect timeouts: it has several steps, each with its own, and none may hang for ever.
+const ATTEMPT: u32 = 4;
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -147,7 +149,7 @@ pub(crate) async fn supervise(plan: Plan, shared: Arc<Shared>) {
     let mut generation = 0;
     loop {
         let began = Instant::now();
-        let why = match Connection::open(&plan).await {
+        let why = match Connection::open_in_time(&plan).await {
             Ok(connection) => {
                 generation += 1;
                 tracing::debug!(name = plan.name, generation, "connected to Redis");
@@ -185,7 +187,14 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(plan: &Plan) -> Result<Self, Fault> {
+    /// Connects, or gives up.
+    pub(crate) async fn open_in_time(plan: &Plan) -> Result<Self, Fault> {
+        let limit = plan.connection.connection_timeout * ATTEMPT;
+        let late = |_| Fault::new(FaultKind::Timeout, format!("not connected within {limit:?}"));
+        tokio::time::timeout(limit, Self::open(plan)).await.map_err(late)?
+    }
+
+    async fn open(plan: &Plan) -> Result<Self, Fault> {
         let (performance, settings) = (plan.performance.clone(), plan.connection.clone());
         let client = Client::new(plan.config.clone(), Some(performance), Some(settings), None);
         let up = client.clone();
@@ -198,16 +207,20 @@ impl Connection {
             result = up => result.map_err(Fault::from)?,
             end = &mut connection.task => return Err(ended(end)),
         }
-        connection.set_name(&plan.name).await;
+        connection.set_name(&plan.name).await?;
         Ok(connection)
     }
 
-    /// For people who look at CLIENT LIST; a user without that right has to do without it.
-    async fn set_name(&self, name: &str) {
+    /// For people who look at CLIENT LIST; a user without that right has to do without it. A connection that ends meanwhile may leave
+    /// the command in its queue, without an answer.
+    async fn set_name(&mut self, name: &str) -> Result<(), Fault> {
         let name = name.replace(|c: char| !c.is_ascii_graphic(), "_");
         let command = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);
-        let result = self.client.custom_raw::<Value>(command, vec!["SETNAME".into(), name.into()]).await;
-        tracing::trace!(?result, "CLIENT SETNAME");
+        tokio::select! {
+            result = self.client.custom_raw::<Value>(command, vec!["SETNAME".into(), name.into()]) => tracing::trace!(?result, "CLIENT SETNAME"),
+            end = &mut self.task => return Err(ended(end)),
+        }
+        Ok(())
     }
 
     /// Waits until it ends by itself. Cancel-safe.

@@ -31,7 +31,7 @@ impl Subscription {
         let mut plan = plan(server, Role::Commands, "unstale-subscription")?;
         // The default of 32 loses messages in the first burst.
         plan.performance.broadcast_channel_capacity = 4096;
-        let connection = Connection::open(&plan).await?;
+        let connection = Connection::open_in_time(&plan).await?;
         let messages = connection.client.message_rx();
         let channels: Vec<_> = channels.iter().map(|channel| (*channel).to_owned()).collect();
         connection.client.subscribe(channels).await?;

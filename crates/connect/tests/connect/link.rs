@@ -206,6 +206,28 @@ async fn a_refused_connection_is_tried_again() {
     generation(&client, 1).await;
 }
 
+/// Wherever in its first exchange a connection is cut, there is a next one: an attempt that hung would have been the last.
+#[tokio::test]
+async fn a_connection_cut_while_it_is_made_is_made_again() {
+    let redis = Redis::start().await;
+    let proxy = FaultProxy::start(redis.address()).await;
+    for bytes in (0..=160).step_by(4) {
+        proxy.set(Fault::CutAfter(bytes));
+        let client = Client::open(&server(&proxy.url()), Role::Commands, "cut").unwrap();
+        let mut link = client.link();
+        let first_cut = tokio::time::timeout(LONG, link.wait_for(|link| !format!("{link:?}").contains("not connected yet"))).await;
+        first_cut.unwrap().unwrap();
+        proxy.set(Fault::None);
+        proxy.cut();
+        let came_back = async {
+            while client.ping().await.is_err() {
+                client.ready(LONG).await.unwrap();
+            }
+        };
+        tokio::time::timeout(LONG, came_back).await.unwrap_or_else(|_| panic!("cut after {bytes} bytes, it stays down"));
+    }
+}
+
 #[tokio::test]
 async fn the_time_of_an_outage_counts_from_its_begin() {
     let (mut redis, client) = start().await;
