@@ -18,12 +18,16 @@ impl EntryId {
     /// `0-0`, which no entry has: the position before every entry.
     pub const ZERO: Self = Self { ms: 0, seq: 0 };
 
-    /// The smallest id above this one.
+    /// The highest id that an entry can have; a stream that holds it takes no more.
+    pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
+
+    /// The smallest id above this one; above [`EntryId::MAX`] there is none, and it stays.
     #[must_use]
     pub fn next(self) -> Self {
-        match self.seq.checked_add(1) {
-            Some(seq) => Self { ms: self.ms, seq },
-            None => Self { ms: self.ms + 1, seq: 0 },
+        match (self.seq.checked_add(1), self.ms.checked_add(1)) {
+            (Some(seq), _) => Self { ms: self.ms, seq },
+            (None, Some(ms)) => Self { ms, seq: 0 },
+            (None, None) => Self::MAX,
         }
     }
 }
@@ -83,4 +87,18 @@ pub struct Entry {
     pub id: EntryId,
     /// What it holds, or `None` if it is pending but its body was trimmed away.
     pub fields: Option<Fields>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_id_is_the_smallest_above() {
+        let id = |ms, seq| EntryId { ms, seq };
+        assert_eq!(id(1, 2).next(), id(1, 3));
+        assert_eq!(id(1, u64::MAX).next(), id(2, 0));
+        assert_eq!(id(u64::MAX, 7).next(), id(u64::MAX, 8));
+        assert_eq!(EntryId::MAX.next(), EntryId::MAX);
+    }
 }

@@ -106,9 +106,12 @@ async fn list(group: &Group, consumers: &[String], min_idle: Duration) -> Result
         let mut from = EntryId::ZERO;
         loop {
             let page = group.pending(Some(consumer), from, min_idle).await?;
-            let Some(last) = page.last() else { break };
-            from = last.id.next();
+            let Some(last) = page.last().map(|entry| entry.id) else { break };
             found.extend(page);
+            if last == EntryId::MAX {
+                break;
+            }
+            from = last.next();
         }
     }
     Ok(found)

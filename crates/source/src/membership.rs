@@ -58,7 +58,8 @@ struct Rhythm {
 
 impl Rhythm {
     fn add(self, now: u64) -> Self {
-        let unbroken = self.last > 0 && now.saturating_sub(self.last) <= GAP;
+        // A clock that was set back, or another server's, breaks it as well.
+        let unbroken = self.last > 0 && now.checked_sub(self.last).is_some_and(|gap| gap <= GAP);
         Self { first: if unbroken { self.first } else { now }, last: now }
     }
 
@@ -134,5 +135,13 @@ mod tests {
         assert!(steady.may_judge());
         let broken = steady.add(13_000 + 1501);
         assert!(!broken.may_judge());
+    }
+
+    #[test]
+    fn a_clock_set_back_begins_the_three_seconds_anew() {
+        let steady = (0..=3).fold(Rhythm::default(), |rhythm, second| rhythm.add(10_000 + second * 1000));
+        let back = steady.add(5000);
+        assert!(!back.may_judge());
+        assert!((1..=3).fold(back, |rhythm, second| rhythm.add(5000 + second * 1000)).may_judge());
     }
 }
