@@ -2,8 +2,9 @@
 -- KEYS: beats, lease. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], now, ARGV[1])
+-- The removal comes first: with a write behind it the ZADD passes under `maxmemory`, and so does the SET.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
 local lease, holder = tonumber(ARGV[2]), redis.call('GET', KEYS[2])
 local held = 0
 if holder == ARGV[1] then
