@@ -1,9 +1,8 @@
 //! One stream's consumer group, as one consumer of it: everything but the blocking read.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use unstale_connect::{Client, Fault, FaultKind, GroupInfo, GroupStart, PendingEntry, PendingQuery, Script, Trim};
+use unstale_connect::{Client, Fault, FaultKind, GroupInfo, GroupStart, PendingEntry, PendingQuery, Reply, Script, Trim};
 use unstale_events::{Entry, EntryId, StreamKind};
 
 /// How many ids one XACK or XCLAIM names: enough to make the command's own cost vanish, few enough not to hold Redis up.
@@ -134,27 +133,20 @@ impl Group {
     pub async fn claim(&self, ids: &[EntryId], min_idle: Duration) -> Result<Claimed, Fault> {
         let mut claimed = Claimed::default();
         for chunk in ids.chunks(CHUNK) {
+            claimed.lost.extend(no_group_is(Vec::new(), self.drop_bodiless(chunk).await)?);
             let claim = self.client.xclaim(&self.stream, &self.name, &self.consumer, min_idle, chunk).await;
-            let entries = no_group_is(Vec::new(), claim)?;
-            let got: HashSet<EntryId> = entries.iter().filter(|entry| entry.fields.is_some()).map(|entry| entry.id).collect();
-            for id in chunk.iter().filter(|id| !got.contains(id)) {
-                if self.is_gone(*id).await? {
-                    claimed.lost.push(*id);
-                }
-            }
-            claimed.entries.extend(entries.into_iter().filter(|entry| entry.fields.is_some()));
+            claimed.entries.extend(no_group_is(Vec::new(), claim)?.into_iter().filter(|entry| entry.fields.is_some()));
         }
         Ok(claimed)
     }
 
-    /// Whether an entry's body is gone; if so it is taken off the pending list. An entry that could not be claimed may also have been
-    /// claimed by somebody else: then its body is there.
-    async fn is_gone(&self, id: EntryId) -> Result<bool, Fault> {
-        if !self.client.xrange(&self.stream, id, Some(id), 1).await?.is_empty() {
-            return Ok(false);
-        }
-        self.client.xack(&self.stream, &self.name, &[id]).await?;
-        Ok(true)
+    /// Takes those off the pending list whose bodies are gone, and returns them. An entry without a body that isn't pending was
+    /// acknowledged by somebody in the meantime; only a script can tell the two apart, for XCLAIM removes the first without a word.
+    async fn drop_bodiless(&self, ids: &[EntryId]) -> Result<Vec<EntryId>, Fault> {
+        let script = Script::new(include_str!("drop_bodiless.lua"));
+        let args = std::iter::once(self.name.clone()).chain(ids.iter().map(ToString::to_string)).map(Into::into).collect();
+        let gone = self.client.eval(&script, vec![self.stream.clone().into()], args).await?.array()?;
+        gone.iter().map(Reply::entry_id).collect()
     }
 
     /// Leaves entries pending for later and says how often they count as delivered: they are not to blame for this time.
