@@ -12,6 +12,9 @@ use unstale_events::{EntryId, StreamKind};
 use unstale_sink::Sink;
 use unstale_source::{Beat, Claimed, Group, Letter, Letters, Membership, Survey};
 
+/// How long an entry of a dead instance has been quiet at least, so that two who find it don't both take it.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// A chore under way.
 pub(crate) type Chore = BoxFuture<'static, Done>;
 
@@ -29,7 +32,8 @@ pub(crate) enum Whose {
 pub(crate) enum Done {
     Acked(StreamKind, Result<Vec<EntryId>, (Vec<EntryId>, Fault)>),
     Buried(StreamKind, Box<Letter>, Result<EntryId, Fault>),
-    Released(Result<(), Fault>),
+    /// With what was to be released, and as how often delivered.
+    Released(StreamKind, u64, Vec<EntryId>, Result<(), Fault>),
     Listed(StreamKind, Whose, Result<Vec<PendingEntry>, Fault>),
     /// With how often each was delivered before.
     Claimed(StreamKind, Vec<(EntryId, u64)>, Result<Claimed, Fault>),
@@ -73,7 +77,11 @@ async fn fill(group: &Group, letter: &mut Letter) -> Result<(), Fault> {
 
 pub(crate) fn release(group: &Group, ids: Vec<EntryId>, deliveries: u64) -> Chore {
     let group = group.clone();
-    async move { Done::Released(group.release(&ids, deliveries).await) }.boxed()
+    async move {
+        let released = group.release(&ids, deliveries).await;
+        Done::Released(group.kind(), deliveries, ids, released)
+    }
+    .boxed()
 }
 
 /// All of this process's own pending entries.
@@ -87,11 +95,11 @@ pub(crate) fn list_own(group: &Group) -> Chore {
 }
 
 /// The pending entries of dead consumers, and those that anybody has had for at least `stuck`.
-pub(crate) fn list_others(group: &Group, dead: Vec<String>, quiet: Duration, stuck: Duration) -> Chore {
+pub(crate) fn list_others(group: &Group, dead: Vec<String>, stuck: Duration) -> Chore {
     let group = group.clone();
     async move {
         let listed = async {
-            let mut found = list(&group, &dead, quiet).await?;
+            let mut found = list(&group, &dead, QUIET).await?;
             found.extend(group.pending(None, EntryId::ZERO, stuck).await?);
             Ok(found)
         };
@@ -117,8 +125,9 @@ async fn list(group: &Group, consumers: &[String], min_idle: Duration) -> Result
     Ok(found)
 }
 
-pub(crate) fn claim(group: &Group, found: Vec<(EntryId, u64)>, min_idle: Duration) -> Chore {
+pub(crate) fn claim(group: &Group, found: Vec<(EntryId, u64)>, whose: Whose) -> Chore {
     let group = group.clone();
+    let min_idle = if whose == Whose::Own { Duration::ZERO } else { QUIET };
     async move {
         let ids: Vec<EntryId> = found.iter().map(|(id, _)| *id).collect();
         let claimed = group.claim(&ids, min_idle).await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use unstale_connect::{Fault, PendingEntry};
+use unstale_connect::{Fault, FaultKind, PendingEntry};
 use unstale_events::{EntryId, StreamKind};
 use unstale_source::{Beat, Claimed, Letter, Survey};
 
@@ -14,16 +14,16 @@ use crate::journal;
 use crate::pipeline::{Grave, PAUSE, State};
 use crate::stream::{Found, Stream};
 
-/// How long an entry of a dead instance has been quiet at least, so that two who find it don't both take it.
-const QUIET: Duration = Duration::from_secs(1);
-
 impl State {
     pub(crate) fn done(&mut self, done: Done, inputs: &mut Inputs, now: Instant) {
         match done {
             Done::Acked(kind, acked) => self.acked(inputs.stream(kind), acked, now),
             Done::Buried(kind, letter, buried) => self.buried(inputs.stream(kind), letter, buried, now),
-            Done::Released(Ok(())) | Done::Tidied(Ok(())) => {}
-            Done::Released(Err(fault)) => self.trouble("release", &fault, now),
+            Done::Released(kind, deliveries, ids, released) => {
+                let failed = released.map_err(|fault| self.trouble("release", &fault, now)).is_err();
+                inputs.stream(kind).release_ended(failed.then_some((deliveries, ids)), now);
+            }
+            Done::Tidied(Ok(())) => {}
             Done::Tidied(Err(fault)) => self.trouble("tidy", &fault, now),
             Done::Listed(kind, whose, listed) => self.listed(kind, whose, listed, inputs, now),
             Done::Claimed(kind, before, claimed) => self.claimed(kind, &before, claimed, inputs, now),
@@ -77,12 +77,16 @@ impl State {
                 return;
             }
         };
-        let quiet = if whose == Whose::Own { Duration::ZERO } else { QUIET };
         stream.looked(whose);
-        let (plain, suspect) = stream.choose(found, now);
-        let claims: Vec<_> = [plain, suspect.into_iter().collect()].into_iter().filter(|found| !found.is_empty()).collect();
-        let group = stream.group().clone();
-        inputs.chores.extend(claims.into_iter().map(|found| chores::claim(&group, found, quiet)));
+        // Who ends leaves the work of others to others.
+        if whose == Whose::Others && self.draining.is_some() {
+            return;
+        }
+        let plain = stream.choose(found, whose);
+        if !plain.is_empty() {
+            let claim = stream.claim(plain, whose);
+            inputs.chores.push(claim);
+        }
     }
 
     fn claimed(&mut self, kind: StreamKind, before: &[Found], claimed: Result<Claimed, Fault>, inputs: &mut Inputs, now: Instant) {
@@ -91,16 +95,15 @@ impl State {
             Ok(claimed) => claimed,
             Err(fault) => {
                 self.trouble("claim", &fault, now);
-                stream.forget_suspect(before);
+                stream.claim_ended(before, &[]);
                 // Whether it was carried out isn't known: if so, the entries are now this process's own.
                 return stream.recover_later(now);
             }
         };
-        journal::claimed(kind, &claimed);
+        let is_suspect = |(id, _): &Found| stream.suspect == Some(*id);
+        journal::claimed(kind, &claimed, before.iter().any(is_suspect));
         let deliveries: HashMap<EntryId, u64> = before.iter().copied().collect();
-        if !claimed.entries.iter().any(|entry| stream.suspect == Some(entry.id)) {
-            stream.forget_suspect(before);
-        }
+        stream.claim_ended(before, &claimed.entries);
         self.stats.read(kind, claimed.entries.len() as u64);
         for entry in claimed.entries {
             let count = deliveries.get(&entry.id).map_or(1, |before| before + 1);
@@ -122,6 +125,10 @@ impl State {
                     tracing::info!(reader = beat.holds_lease, "{}", lease_text(beat.holds_lease));
                     self.next_survey = now;
                 }
+                // Who has just died is looked after at once.
+                if self.company.as_ref().is_some_and(|before| before.alive.iter().any(|name| !beat.alive.contains(name))) {
+                    self.next_survey = now;
+                }
                 self.stats.reader(beat.holds_lease);
                 self.company = Some(beat);
             }
@@ -138,7 +145,7 @@ impl State {
         self.surveys -= 1;
         let survey = match survey {
             Ok(survey) => survey,
-            Err(fault) => return self.trouble("survey", &fault, now),
+            Err(fault) => return self.trouble_with("survey", inputs.stream(kind).group().stream(), &fault, now),
         };
         let Some(beat) = self.company.clone() else { return };
         let age = survey.oldest.map_or(Duration::ZERO, |id| Duration::from_millis(beat.now_ms.saturating_sub(id.ms)));
@@ -170,8 +177,18 @@ impl State {
         }
         if survey.pending > 0 {
             stream.sweeping = true;
-            chores.push(chores::list_others(stream.group(), dead, QUIET, self.settings.min_idle(kind)));
+            chores.push(chores::list_others(stream.group(), dead, self.settings.min_idle(kind)));
         }
+    }
+
+    /// A fault outside deliveries that concerns one stream.
+    pub(crate) fn trouble_with(&mut self, stage: &'static str, stream: &str, fault: &Fault, now: Instant) {
+        if fault.kind != FaultKind::WrongType {
+            return self.trouble(stage, fault, now);
+        }
+        self.stats.error(stage, fault.kind.name(), 1);
+        self.watch.no_stream(stream, now);
+        journal::no_stream(stream, fault);
     }
 
     /// A fault outside deliveries.

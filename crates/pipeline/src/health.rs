@@ -56,6 +56,8 @@ pub struct Signs<'a> {
     pub down: &'a [Down<'a>],
     /// Rights that the Redis user lacks, as `check --acl` writes them.
     pub missing_rights: &'a [String],
+    /// Keys that should be streams and are something else.
+    pub no_streams: &'a [String],
     /// Lag and pending of both streams, in entries.
     pub depth: u64,
     /// The last answer to a PING, if there was one.
@@ -126,6 +128,9 @@ impl Health {
                 "missing_right",
                 format!("the Redis user may not do what is needed: grant {right} (see `unstale check --acl`)"),
             );
+        }
+        for key in signs.no_streams {
+            health.add(Status::Unhealthy, "no_stream", format!("the key {key} is no stream: rename or delete it"));
         }
         if signs.draining {
             health.add(Status::Degraded, "draining", "the process was told to end and finishes its work".to_owned());

@@ -35,7 +35,7 @@ impl State {
     }
 
     pub(crate) fn read_failed(&mut self, stream: &mut Stream, fault: &Fault, now: Instant) {
-        self.trouble("read", fault, now);
+        self.trouble_with("read", stream.group().stream(), fault, now);
         stream.read_failed(now);
     }
 

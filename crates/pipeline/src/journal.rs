@@ -62,16 +62,24 @@ pub(crate) fn buried(letter: &Letter) {
     tracing::warn!(stream = letter.stream, entry = %letter.id, reasons = codes.join(","), "an entry went to the dead letters");
 }
 
-/// Entries were taken over.
-pub(crate) fn claimed(kind: StreamKind, claimed: &Claimed) {
-    if !claimed.entries.is_empty() {
-        tracing::info!(stream = kind.name(), entries = claimed.entries.len(), "took over pending entries");
+/// Entries were taken over. Those that travel alone come one by one, and may be many.
+pub(crate) fn claimed(kind: StreamKind, claimed: &Claimed, alone: bool) {
+    let entries = claimed.entries.len();
+    if alone {
+        tracing::debug!(stream = kind.name(), entries, "took over a suspect, to be delivered alone");
+    } else if entries > 0 {
+        tracing::info!(stream = kind.name(), entries, "took over pending entries");
     }
 }
 
 /// Something went wrong outside a delivery.
 pub(crate) fn trouble(stage: &str, fault: &Fault) {
     tracing::warn!(stage, %fault, "Redis did not do what was asked; it is asked again");
+}
+
+/// Where a stream should be there is something else.
+pub(crate) fn no_stream(key: &str, fault: &Fault) {
+    tracing::warn!(%fault, "the key {key} is no stream: rename or delete it; until then nothing can be read from it");
 }
 
 /// Remembers what the last summary said.

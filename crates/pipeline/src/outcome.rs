@@ -10,7 +10,6 @@ use unstale_batcher::{Batch, Settlement, Verdict};
 use unstale_events::{EntryId, StreamKind};
 use unstale_sink::{Delivery, Sink};
 
-use crate::chores;
 use crate::handle::{DeliverError, DeliverReport};
 use crate::inputs::{Inputs, Returned};
 use crate::journal;
@@ -133,12 +132,11 @@ fn repeat(sink: Arc<Sink>, mut returned: Box<Returned>) -> BoxFuture<'static, Bo
 fn give_up(failed: Vec<(StreamKind, EntryId)>, inputs: &mut Inputs, now: Instant) {
     let mut released: HashMap<(StreamKind, u64), Vec<EntryId>> = HashMap::new();
     for (kind, id) in failed {
-        let deliveries = inputs.stream(kind).let_go(id);
+        let deliveries = inputs.stream(kind).give_up(id, now);
         released.entry((kind, deliveries.saturating_sub(1))).or_default().push(id);
-        inputs.stream(kind).recover_later(now);
     }
     for ((kind, deliveries), ids) in released {
-        let chore = chores::release(inputs.stream(kind).group(), ids, deliveries);
+        let chore = inputs.stream(kind).release(ids, deliveries);
         inputs.chores.push(chore);
     }
 }

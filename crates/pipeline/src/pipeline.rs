@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOK_DOWN: Duration = Duration::from_millis(10);
 /// The connection of all chores.
 const CONTROL: &str = ROLES[6];
+/// The connections without which nobody can read the ordinary stream and deliver what it brings.
+const READING: [&str; 2] = [ROLES[0], ROLES[2]];
 /// How often the holder of the lease looks at the streams.
 const SURVEY: Duration = Duration::from_secs(1);
 /// How often a stand-by does: only for its metrics.
@@ -99,6 +101,7 @@ impl Pipeline {
             next_look: now,
             next_beat: now,
             beating: false,
+            wanted_lease: false,
             next_survey: now,
             surveys: 0,
             shown: now,
@@ -156,6 +159,7 @@ pub(crate) struct State {
     pub(crate) next_look: Instant,
     pub(crate) next_beat: Instant,
     pub(crate) beating: bool,
+    pub(crate) wanted_lease: bool,
     pub(crate) next_survey: Instant,
     pub(crate) surveys: usize,
     pub(crate) shown: Instant,
@@ -201,10 +205,12 @@ impl State {
             self.history = History::Asked;
             inputs.chores.push(chores::recall(&self.control, &self.names.notices, Duration::ZERO));
         }
-        if now >= self.next_beat && !self.beating {
+        let wants_lease = self.can_read();
+        if (now >= self.next_beat || wants_lease != self.wanted_lease) && !self.beating {
             self.beating = true;
+            self.wanted_lease = wants_lease;
             self.next_beat = now + BEAT;
-            inputs.chores.push(chores::beat(&self.membership, self.draining.is_none()));
+            inputs.chores.push(chores::beat(&self.membership, wants_lease));
         }
         if now >= self.next_survey && self.surveys == 0 {
             self.next_survey = now + if self.is_reader() { SURVEY } else { GLANCE };
@@ -226,9 +232,9 @@ impl State {
                 let owed = std::mem::take(&mut stream.owed);
                 chores.push(chores::ack(stream.group(), owed));
             }
-            if matches!(stream.recovery, Recovery::Wanted(at) if at <= now) {
-                stream.recovery = Recovery::Looking;
-                chores.push(chores::list_own(stream.group()));
+            chores.extend(stream.look(now));
+            if let Some((suspect, whose)) = stream.next_suspect() {
+                chores.push(stream.claim(vec![suspect], whose));
             }
         }
     }
@@ -281,6 +287,11 @@ impl State {
             due = [&inputs.critical, &inputs.ordinary].into_iter().filter_map(|stream| stream.due(now)).fold(due, Instant::min);
         }
         due
+    }
+
+    /// Whether this process is able to do the reader's work; if not, another should have the lease.
+    fn can_read(&self) -> bool {
+        self.draining.is_none() && READING.iter().all(|role| self.watch.is_up(role))
     }
 
     pub(crate) fn is_reader(&self) -> bool {
@@ -339,6 +350,7 @@ impl State {
         chores.extend(
             [critical, ordinary].into_iter().filter(|stream| stream.reader.is_reading()).map(|stream| chores::unblock(&stream.reader)),
         );
+        [&mut inputs.critical, &mut inputs.ordinary].into_iter().for_each(Stream::leave_to_others);
         while let Some(Request::Deliver(deliver)) = inputs.seat.waiting_request() {
             self.asked(deliver, now);
         }
@@ -346,12 +358,12 @@ impl State {
 
     fn ended(&self, inputs: &Inputs, now: Instant) -> Option<Ended> {
         let since = self.draining?;
-        let reading = inputs.critical.reader.is_reading() || inputs.ordinary.reader.is_reading();
-        let left = held(inputs);
+        let finished = inputs.critical.is_finished() && inputs.ordinary.is_finished();
         let delivering = !inputs.deliveries.is_empty() || !inputs.repeats.is_empty();
-        if !reading && left == 0 && !delivering && self.batcher.is_empty() {
+        if finished && !delivering && self.batcher.is_empty() {
             return Some(Ended::Drained);
         }
+        let left = inputs.critical.unfinished() + inputs.ordinary.unfinished();
         (now.saturating_duration_since(since) >= self.settings.drain).then_some(Ended::Deadline { left })
     }
 

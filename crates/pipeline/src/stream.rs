@@ -1,15 +1,16 @@
 //! One stream as the loop sees it: the reader, the entries that this process holds, and what is owed to their group.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Slot;
+use hashbrown::{HashMap, HashSet};
 use unstale_connect::PendingEntry;
-use unstale_events::{EntryId, StreamKind};
+use unstale_events::{Entry, EntryId, StreamKind};
 use unstale_source::{Group, Reader};
 
-use crate::chores::Whose;
+use crate::chores::{self, Chore, Whose};
 
 /// From this delivery count on an entry is suspected to kill the process, and travels alone.
 pub(crate) const SUSPECT: u64 = 3;
@@ -56,6 +57,16 @@ pub(crate) struct Stream {
     pub(crate) sweeping: bool,
     /// The suspect that travels alone, if one does.
     pub(crate) suspect: Option<EntryId>,
+    /// Suspects that wait for it.
+    waiting: BTreeMap<EntryId, (u64, Whose)>,
+    /// Claims under way: what they bring is this process's, and not held yet.
+    pub(crate) claims: usize,
+    /// Entries whose count of deliveries could not be set back, by what it should be.
+    unreleased: Vec<(u64, Vec<EntryId>)>,
+    /// Orders to set it back that are under way.
+    releases: usize,
+    /// Entries that were given up and are this process's still, though it doesn't hold them.
+    left: HashSet<EntryId, RandomState>,
     /// When the next read may be sent, after one failed.
     pub(crate) resting_until: Option<Instant>,
     average_bytes: usize,
@@ -75,6 +86,11 @@ impl Stream {
             recovery: Recovery::Wanted(now),
             sweeping: false,
             suspect: None,
+            waiting: BTreeMap::new(),
+            claims: 0,
+            unreleased: Vec::new(),
+            releases: 0,
+            left: HashSet::default(),
             resting_until: None,
             average_bytes: READ_BYTES / MOST,
             pause: PAUSES[0],
@@ -107,6 +123,7 @@ impl Stream {
             Slot::Occupied(_) => false,
             Slot::Vacant(slot) => {
                 slot.insert(deliveries);
+                self.left.remove(&id);
                 true
             }
         }
@@ -122,6 +139,13 @@ impl Stream {
             self.suspect = None;
         }
         self.held.remove(&id).unwrap_or(1)
+    }
+
+    /// Gives an entry up: it stays pending, to be tried again. Returns how often it had been delivered.
+    pub(crate) fn give_up(&mut self, id: EntryId, now: Instant) -> u64 {
+        self.left.insert(id);
+        self.recover_later(now);
+        self.let_go(id)
     }
 
     /// How often a held entry has been delivered.
@@ -140,8 +164,8 @@ impl Stream {
     /// When something that waits here is to be started, if anything does.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let recovery = match self.recovery {
-            Recovery::Wanted(at) => Some(at),
-            Recovery::None | Recovery::Looking => None,
+            Recovery::Wanted(at) if self.releases == 0 => Some(at),
+            _ => None,
         };
         let later = |at: Instant| Some(at).filter(|at| *at > now);
         [recovery, later(self.ack_at), self.resting_until.and_then(later)].into_iter().flatten().min()
@@ -178,11 +202,45 @@ impl Stream {
         self.resting_until = Some(now + PAUSES[0]);
     }
 
-    /// A claim failed: the suspect among these, if one was, may be chosen again.
-    pub(crate) fn forget_suspect(&mut self, claimed: &[(EntryId, u64)]) {
-        if claimed.iter().any(|(id, _)| self.suspect == Some(*id)) {
+    /// A claim has ended. The suspect among these, if it didn't come, makes way for the next.
+    pub(crate) fn claim_ended(&mut self, asked: &[Found], came: &[Entry]) {
+        self.claims -= 1;
+        let asked = asked.iter().any(|(id, _)| self.suspect == Some(*id));
+        if asked && !came.iter().any(|entry| self.suspect == Some(entry.id)) {
             self.suspect = None;
         }
+    }
+
+    /// Begins to set back how often entries count as delivered.
+    pub(crate) fn release(&mut self, ids: Vec<EntryId>, deliveries: u64) -> Chore {
+        self.releases += 1;
+        chores::release(self.group(), ids, deliveries)
+    }
+
+    /// That has ended; what failed is tried again before the entries are claimed, or they would count as delivered too often.
+    pub(crate) fn release_ended(&mut self, failed: Option<(u64, Vec<EntryId>)>, now: Instant) {
+        self.releases -= 1;
+        if let Some(failed) = failed {
+            self.unreleased.push(failed);
+            if self.recovery != Recovery::Looking {
+                self.recovery = Recovery::Wanted(now + self.pause);
+            }
+        }
+    }
+
+    /// What a look at one's own pending entries that is due begins with: setting counts back if that failed before, else the look itself.
+    pub(crate) fn look(&mut self, now: Instant) -> Vec<Chore> {
+        if !self.left.is_empty() {
+            self.recover_later(now);
+        }
+        if self.releases > 0 || !matches!(self.recovery, Recovery::Wanted(at) if at <= now) {
+            return Vec::new();
+        }
+        if self.unreleased.is_empty() {
+            self.recovery = Recovery::Looking;
+            return vec![chores::list_own(self.group())];
+        }
+        std::mem::take(&mut self.unreleased).into_iter().map(|(deliveries, ids)| self.release(ids, deliveries)).collect()
     }
 
     /// A look at pending entries has ended.
@@ -199,16 +257,47 @@ impl Stream {
         self.ack_at = now + PAUSES[0];
     }
 
-    /// Of listed pending entries, those to claim now: all that nobody suspects, and one suspect if none is under way. What stays behind
-    /// is looked at again.
-    pub(crate) fn choose(&mut self, listed: Vec<PendingEntry>, now: Instant) -> (Vec<Found>, Option<Found>) {
+    /// Of listed pending entries, those to claim now: all that nobody suspects. Suspects wait for their turn.
+    pub(crate) fn choose(&mut self, listed: Vec<PendingEntry>, whose: Whose) -> Vec<Found> {
+        if whose == Whose::Own {
+            let listed: HashSet<EntryId, RandomState> = listed.iter().map(|entry| entry.id).collect();
+            self.left.retain(|id| listed.contains(id));
+        }
         let free = listed.into_iter().filter(|entry| !self.holds(entry.id)).map(|entry| (entry.id, entry.deliveries));
         let (suspects, plain): (Vec<_>, Vec<_>) = free.partition(|(_, deliveries)| *deliveries >= SUSPECT);
-        let suspect = if self.suspect.is_none() { suspects.first().copied() } else { None };
-        self.suspect = self.suspect.or(suspect.map(|(id, _)| id));
-        if suspects.len() > usize::from(suspect.is_some()) {
-            self.recover_later(now);
+        let others = suspects.into_iter().filter(|(id, _)| self.suspect != Some(*id));
+        self.waiting.extend(others.map(|(id, deliveries)| (id, (deliveries, whose))).collect::<Vec<_>>());
+        plain
+    }
+
+    /// The suspect whose turn it is, if none is under way.
+    pub(crate) fn next_suspect(&mut self) -> Option<(Found, Whose)> {
+        if self.suspect.is_some() {
+            return None;
         }
-        (plain, suspect)
+        let (id, (deliveries, whose)) = self.waiting.pop_first()?;
+        self.suspect = Some(id);
+        Some(((id, deliveries), whose))
+    }
+
+    /// Claims what was found.
+    pub(crate) fn claim(&mut self, found: Vec<Found>, whose: Whose) -> Chore {
+        self.claims += 1;
+        chores::claim(self.group(), found, whose)
+    }
+
+    /// How many entries are this process's to finish: held, or given up.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.held.len() + self.left.len()
+    }
+
+    /// Whether nothing is left to finish, nor can anything come.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.unfinished() == 0 && self.claims == 0 && !self.reader.is_reading()
+    }
+
+    /// No work is begun any more that another instance can do.
+    pub(crate) fn leave_to_others(&mut self) {
+        self.waiting.retain(|_, (_, whose)| *whose == Whose::Own);
     }
 }

@@ -13,6 +13,9 @@ use crate::stats::Stats;
 /// How long a missing right is reported after it was last missed.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
+/// How long a key that is no stream is reported after it was last met: every instance meets it within seconds if it is there still.
+const LOOKED_AGAIN: Duration = Duration::from_secs(6);
+
 /// How long a first connection may take before the log says that it takes long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -27,11 +30,21 @@ pub(crate) struct Watch {
     connected_once: bool,
     answer: Option<Duration>,
     missing: BTreeMap<String, Instant>,
+    no_streams: BTreeMap<String, Instant>,
 }
 
 impl Watch {
     pub(crate) fn new(links: Vec<(&'static str, watch::Receiver<Link>)>, limits: Thresholds, now: Instant) -> Self {
-        Self { links, began: now, said: None, limits, connected_once: false, answer: None, missing: BTreeMap::new() }
+        Self {
+            links,
+            began: now,
+            said: None,
+            limits,
+            connected_once: false,
+            answer: None,
+            missing: BTreeMap::new(),
+            no_streams: BTreeMap::new(),
+        }
     }
 
     /// Whether all connections were up at the last look.
@@ -54,6 +67,11 @@ impl Watch {
         if let Some(right) = fault.missing_right() {
             self.missing.insert(right, now);
         }
+    }
+
+    /// Takes note of a key that should be a stream and is none.
+    pub(crate) fn no_stream(&mut self, key: &str, now: Instant) {
+        self.no_streams.insert(key.to_owned(), now);
     }
 
     /// Looks at the connections, and logs once what has changed.
@@ -85,6 +103,7 @@ impl Watch {
     /// Weighs everything.
     pub(crate) fn judge(&mut self, stats: &Stats, draining: bool, now: Instant) -> Health {
         self.missing.retain(|_, last| now.saturating_duration_since(*last) < REMEMBERED);
+        self.no_streams.retain(|_, last| now.saturating_duration_since(*last) < LOOKED_AGAIN);
         let links: Vec<_> = self.links.iter().map(|(role, link)| (*role, link.borrow().clone())).collect();
         let reasons: Vec<_> = links
             .iter()
@@ -95,6 +114,7 @@ impl Watch {
             .collect();
         let down: Vec<_> = reasons.iter().map(|(role, since, why)| Down { role, since: *since, why }).collect();
         let missing: Vec<String> = self.missing.keys().cloned().collect();
+        let no_streams: Vec<String> = self.no_streams.keys().cloned().collect();
         let streams = StreamKind::ALL.map(|kind| stats.stream(kind));
         Health::judge(
             &Signs {
@@ -102,6 +122,7 @@ impl Watch {
                 draining,
                 down: &down,
                 missing_rights: &missing,
+                no_streams: &no_streams,
                 depth: stats.depth(),
                 ping: self.answer,
                 error_rate: stats.error_rate(now),
