@@ -4,6 +4,7 @@ mod batching;
 mod bounds;
 mod catalogue;
 mod effects;
+mod faults;
 mod loss;
 mod one_round_trip;
 mod refusals;

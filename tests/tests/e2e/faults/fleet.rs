@@ -1,0 +1,116 @@
+//! Several sidecars on one group: one reads, all stand ready.
+
+use std::time::Instant;
+
+use unstale_testkit::{Redis, wait_until_sync};
+use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
+
+use super::kit::{Random, added_at, assert_nothing_lost, clock, pending, publish, routes, slow, wait_pending};
+
+fn fleet(redis: &Redis, size: usize, config: &str) -> Vec<Sidecar> {
+    let mut bus = Bus::new(redis);
+    let mut all: Vec<_> = (0..size).map(|_| Setup::on(redis).config(config).spawn()).collect();
+    for sidecar in &mut all {
+        sidecar.ready(&mut bus);
+    }
+    all
+}
+
+/// What a flow of events cost.
+#[derive(Debug)]
+struct Cost {
+    notices: usize,
+    deletes: usize,
+    /// How many deletes of a hundred coalescing saved.
+    saved: usize,
+}
+
+const EVENTS: usize = 4000;
+const KEYS: u64 = 200;
+/// How long the flow takes, in milliseconds: twenty windows.
+const FLOW: usize = 2000;
+
+/// Sends a steady flow past so many sidecars; each event has to be delivered once.
+fn cost(sidecars: usize) -> Cost {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let _fleet = fleet(&redis, sidecars, &routes());
+    let (mut random, begun, mut sent) = (Random::seeded(), Instant::now(), 0);
+    wait_until_sync("the flow to end", PATIENCE, || {
+        let elapsed = usize::try_from(begun.elapsed().as_millis()).unwrap_or(FLOW);
+        while sent < EVENTS * elapsed.min(FLOW) / FLOW {
+            bus.publish("Changed", &[("id", &random.below(KEYS).to_string())]);
+            sent += 1;
+        }
+        if sent == EVENTS { Ok(()) } else { Err(format!("{sent} of {EVENTS} events")) }
+    });
+    bus.wait_settled();
+    let notices = bus.notices();
+    let delivered: u64 = notices.iter().map(|notice| notice.json["events_total"].as_u64().expect("a number")).sum();
+    assert_eq!(delivered, EVENTS as u64, "each event is delivered once");
+    let deletes = notices.iter().map(|notice| notice.keys().len()).sum();
+    Cost { notices: notices.len(), deletes, saved: 100 - 100 * deletes / EVENTS }
+}
+
+#[test]
+fn five_sidecars_save_as_many_deletes_as_one() {
+    let (one, five) = (cost(1), cost(5));
+    for (sidecars, cost) in [("one sidecar", &one), ("five", &five)] {
+        let Cost { notices, deletes, saved } = cost;
+        eprintln!("{EVENTS} events on {KEYS} keys in {FLOW} ms, {sidecars}: {notices} notices, {deletes} deletes, {saved} % saved");
+    }
+    assert!(one.saved > 20, "{one:?}");
+    assert!(five.saved + 10 > one.saved, "one {one:?}, five {five:?}");
+}
+
+#[test]
+fn what_a_killed_reader_held_is_taken_over_and_reading_goes_on() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let mut fleet = fleet(&redis, 5, &slow("15s"));
+    let reader = bus.reader().expect("one of five reads");
+    let held = publish(&mut bus, "events", "Touched", 0..5);
+    assert!(wait_pending(&mut bus, "events", 5).iter().all(|entry| entry.consumer == reader));
+    let position = fleet.iter().position(|sidecar| sidecar.instance(&mut bus) == reader).expect("the reader is one of five");
+    let killed = clock(&mut bus);
+    fleet[position].kill();
+    let next = publish(&mut bus, "events", "Changed", 100..101);
+    let resumed = bus.wait_notice("of what came after the kill", |notice| notice.events() == next).at() - killed;
+    wait_until_sync("the entries to be taken over", PATIENCE, || {
+        let owners = pending(&mut bus, "events");
+        let is_over = held.iter().all(|id| owners.iter().any(|entry| entry.id == *id && entry.consumer != reader));
+        if is_over { Ok(()) } else { Err(format!("{owners:?}")) }
+    });
+    let again =
+        bus.wait_notice("of what was taken over", |notice| notice.json["origin"] != *reader && notice.events().contains(&held[0])).at()
+            - killed;
+    eprintln!("after the reader was killed, reading went on after {resumed} ms, and its entries were delivered again after {again} ms");
+    assert!(resumed <= 3000, "{resumed} ms");
+    assert!(again <= 4000, "{again} ms");
+}
+
+/// Every sidecar reads the critical stream, so any of them may hold entries of it.
+#[test]
+fn what_a_killed_stand_by_held_of_the_critical_stream_is_taken_over() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let mut fleet = fleet(&redis, 2, &slow("4s"));
+    let reader = bus.reader().expect("one of two reads");
+    // Whoever is not the reader gets one of these sooner or later.
+    let mut number = 0;
+    let held = wait_until_sync("the stand-by to hold a critical entry", PATIENCE, || {
+        publish(&mut bus, "events:critical", "TouchedAtOnce", number..number + 1);
+        number += 1;
+        let held: Vec<_> = pending(&mut bus, "events:critical").into_iter().filter(|entry| entry.consumer != reader).collect();
+        if held.is_empty() { Err("none".to_owned()) } else { Ok(held) }
+    });
+    let position = fleet.iter().position(|sidecar| sidecar.instance(&mut bus) == held[0].consumer).expect("it is one of two");
+    let killed = clock(&mut bus);
+    fleet[position].kill();
+    let id = held[0].id.clone();
+    let again = bus.wait_notice("by the reader", |notice| notice.json["origin"] == *reader && notice.events().contains(&id));
+    eprintln!("taken over after {} ms, {} ms after it was added", again.at() - killed, again.at() - added_at(&id));
+    assert!(again.at() - killed <= 4000, "{again:?}");
+    bus.wait_settled();
+    assert_nothing_lost(&mut bus, &(0..number).map(|number| format!("slow:{number}")).collect());
+}

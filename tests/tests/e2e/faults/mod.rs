@@ -1,0 +1,13 @@
+//! Faults: processes killed, servers gone, rights missing, memory full. Nothing is lost, nothing stands still for longer than said, and the
+//! log says what happened.
+
+mod drain;
+mod fleet;
+mod kills;
+mod kit;
+mod outages;
+mod poison;
+mod rights;
+mod start;
+mod trimming;
+mod urgent;

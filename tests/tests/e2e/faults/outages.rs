@@ -1,0 +1,123 @@
+//! Redis paused, killed, restarted, and empty afterwards.
+
+use std::time::Duration;
+
+use unstale_testkit::{Redis, wait_until_sync};
+use unstale_tests::{Bus, PATIENCE, Setup, Sidecar, World};
+
+use super::kit::{announced, assert_nothing_lost, back, cpu_time, pass, pending, publish, routes, things, wait_pending};
+
+/// How long the outages last in which processor time is measured.
+const OUTAGE: Duration = Duration::from_secs(3);
+
+/// Measures an outage of three seconds: hardly any processor time, and a log that says what changed and no more.
+#[track_caller]
+fn endure(sidecar: &Sidecar, what: &str) {
+    let (before, lines) = (cpu_time(sidecar), sidecar.log().lines().count());
+    pass(OUTAGE);
+    let used = cpu_time(sidecar).saturating_sub(before);
+    let log = sidecar.log();
+    let said: Vec<&str> = log.lines().skip(lines).collect();
+    eprintln!("{what}: {used:?} of processor time in {OUTAGE:?}, {} lines", said.len());
+    assert!(used < Duration::from_millis(300), "{used:?}");
+    assert!(said.len() <= 12, "a flood of {} lines:\n{}", said.len(), said.join("\n"));
+}
+
+fn quick(setup: Setup) -> Setup {
+    setup.config(&routes()).set("redis.main.command_timeout=500ms").set("redis.main.connect_timeout=500ms")
+}
+
+#[test]
+fn a_paused_redis_costs_no_event_and_no_processor_time() {
+    let mut world = World::with(quick);
+    publish(&mut world, "events", "Touched", 0..50);
+    wait_pending(&mut world, "events", 50);
+    world.redis.pause();
+    endure(&world.sidecar, "paused");
+    world.sidecar.wait_log("Redis can't be reached");
+    world.redis.resume();
+    publish(&mut world, "events", "Changed", 100..200);
+    world.wait_settled();
+    let slow = (0..50).map(|number| format!("slow:{number}"));
+    assert_nothing_lost(&mut world, &things(100..200).into_iter().chain(slow).collect());
+}
+
+/// All beats are old after a pause; nobody may be judged by them.
+#[test]
+fn after_a_pause_of_redis_living_sidecars_do_not_take_each_other_for_dead() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let config = super::kit::slow("9s");
+    let fleet: Vec<_> = (0..2).map(|_| Setup::on(&redis).config(&config).start(&redis)).collect();
+    let reader = bus.reader().expect("one reads");
+    let mut number = 0;
+    // The stand-by holds a critical entry for nine seconds.
+    let held = wait_until_sync("the stand-by to hold a critical entry", PATIENCE, || {
+        publish(&mut bus, "events:critical", "TouchedAtOnce", number..number + 1);
+        number += 1;
+        pending(&mut bus, "events:critical").into_iter().find(|entry| entry.consumer != reader).ok_or_else(|| "none".to_owned())
+    });
+    redis.pause();
+    pass(Duration::from_secs(4));
+    redis.resume();
+    bus.wait_settled();
+    let takers: Vec<_> = fleet.iter().filter(|sidecar| sidecar.log().contains("took over")).map(Sidecar::log).collect();
+    let of_held = bus.notices().into_iter().filter(|notice| notice.events().contains(&held.id)).collect::<Vec<_>>();
+    assert!(of_held.iter().all(|notice| notice.json["origin"] == *held.consumer), "{of_held:#?}\n{takers:?}");
+}
+
+#[test]
+fn a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
+    let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
+    let mut bus = Bus::new(&redis);
+    let sidecar = quick(Setup::on(&redis)).start(&redis);
+    publish(&mut bus, "events", "Touched", 0..50);
+    publish(&mut bus, "events", "Changed", 0..500);
+    wait_until_sync("entries to be under way", PATIENCE, || {
+        let count = pending(&mut bus, "events").len();
+        if count > 0 { Ok(()) } else { Err(String::new()) }
+    });
+    redis.kill();
+    endure(&sidecar, "killed");
+    back(&mut redis, &mut bus);
+    publish(&mut bus, "events", "Changed", 500..600);
+    bus.wait_settled();
+    let slow = (0..50).map(|number| format!("slow:{number}"));
+    assert_nothing_lost(&mut bus, &things(0..600).into_iter().chain(slow).collect());
+    assert!(sidecar.log().contains("Redis can't be reached") && sidecar.log().contains("connected to Redis"), "{}", sidecar.log());
+}
+
+#[test]
+fn a_redis_that_comes_back_empty_gets_its_streams_and_groups_again() {
+    let mut redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let sidecar = quick(Setup::on(&redis)).start(&redis);
+    publish(&mut bus, "events", "Changed", 0..50);
+    bus.wait_settled();
+    publish(&mut bus, "events", "Touched", 0..50);
+    wait_pending(&mut bus, "events", 50);
+    redis.kill();
+    redis.wipe();
+    back(&mut redis, &mut bus);
+    // Before the group is made again: it begins at the beginning.
+    publish(&mut bus, "events", "Changed", 50..100);
+    publish(&mut bus, "events:critical", "Revoked", 100..110);
+    wait_until_sync("the group to be made again", PATIENCE, || bus.standing("events").and(bus.standing("events:critical")));
+    bus.wait_settled();
+    assert_eq!(things(50..110).difference(&announced(&mut bus)).count(), 0);
+    assert_eq!(bus.keys(), [].into());
+    assert_eq!(bus.reader(), Ok(sidecar.instance(&mut bus)));
+}
+
+#[test]
+fn a_stream_that_is_deleted_under_a_reader_is_made_again() {
+    let mut world = World::with(quick);
+    publish(&mut world, "events", "Changed", 0..10);
+    world.wait_settled();
+    world.cmd(&["DEL", "unstale:events", "unstale:events:critical"]);
+    publish(&mut world, "events", "Changed", 10..20);
+    publish(&mut world, "events:critical", "Revoked", 20..30);
+    wait_until_sync("the group to be made again", PATIENCE, || world.standing("events").and(world.standing("events:critical")));
+    world.wait_settled();
+    assert_nothing_lost(&mut world, &things(0..30));
+}

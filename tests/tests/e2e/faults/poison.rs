@@ -1,0 +1,63 @@
+//! Entries that seem to end every process that touches them.
+
+use unstale_testkit::wait_until_sync;
+use unstale_tests::{PATIENCE, World};
+
+use super::kit::{assert_nothing_lost, publish, routes, things};
+
+/// Makes a dead instance that read these entries and died over them so many times.
+fn die_over(world: &mut World, instance: &str, deliveries: &[(&String, u32)]) {
+    world.cmd(&["XREADGROUP", "GROUP", "unstale", instance, "COUNT", "1000", "STREAMS", "unstale:events", ">"]);
+    for (id, count) in deliveries {
+        let count = count.to_string();
+        world.cmd(&["XCLAIM", "unstale:events", "unstale", instance, "0", id, "IDLE", "60000", "RETRYCOUNT", &count, "JUSTID"]);
+    }
+    world.cmd(&["ZADD", "unstale:instances", "1", instance]);
+}
+
+/// A world whose sidecar reads nothing, so that the test can read in its place.
+fn quiet() -> World {
+    let mut world = World::with(|setup| setup.config(&routes()));
+    world.sidecar.terminate();
+    world.sidecar.wait();
+    world
+}
+
+#[test]
+fn who_was_delivered_too_often_is_buried_and_the_innocents_are_delivered() {
+    let mut world = quiet();
+    let ids = publish(&mut world, "events", "Changed", 0..10);
+    let died: Vec<_> = ids.iter().enumerate().map(|(number, id)| (id, if number == 4 { 5 } else { 1 })).collect();
+    die_over(&mut world, "ghost-1", &died);
+    let _sidecar = unstale_tests::Setup::on(&world.redis).config(&routes()).start(&world.redis);
+    world.wait_settled();
+    let letters = world.dead_letters();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((letters[0].codes(), letters[0].get("dead_entry")), (vec!["deliveries".to_owned()], ids[4].clone()));
+    assert_eq!(letters[0].get("id"), "4");
+    assert_eq!(world.keys(), ["thing:4".to_owned()].into());
+    let announced = super::kit::announced(&mut world);
+    assert_eq!(announced, things(0..10).into_iter().filter(|key| key != "thing:4").collect());
+}
+
+#[test]
+fn suspects_travel_alone() {
+    let mut world = quiet();
+    let ids = publish(&mut world, "events", "Changed", 0..12);
+    let died: Vec<_> = ids.iter().enumerate().map(|(number, id)| (id, if number % 3 == 0 { 3 } else { 2 })).collect();
+    die_over(&mut world, "ghost-1", &died);
+    let _sidecar = unstale_tests::Setup::on(&world.redis).config(&routes()).start(&world.redis);
+    world.wait_settled();
+    assert_nothing_lost(&mut world, &things(0..12));
+    let notices = world.notices();
+    for (number, id) in ids.iter().enumerate() {
+        let notice = notices.iter().find(|notice| notice.events().contains(id)).expect("each is announced");
+        assert_eq!(notice.events().len() == 1, number % 3 == 0, "{notices:#?}");
+    }
+    // Its name goes with its last entry.
+    wait_until_sync("the dead consumer to be removed", PATIENCE, || {
+        let consumers = world.cmd(&["XINFO", "CONSUMERS", "unstale:events", "unstale"]);
+        let names: Vec<String> = consumers.array().iter().filter_map(|info| info.field("name")).map(unstale_testkit::Value::text).collect();
+        if names.contains(&"ghost-1".to_owned()) { Err(format!("{names:?}")) } else { Ok(()) }
+    });
+}

@@ -1,0 +1,116 @@
+//! Rights that are missing, and memory that is full: faults of the installation, never of an event.
+
+use unstale_testkit::{Redis, wait_until_sync};
+use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
+
+use super::kit::{assert_nothing_lost, pending, publish, routes, things};
+
+const LOCKED: &str = r#"
+[cache.locked]
+prefixes = ["locked:"]
+[[route]]
+event = "Locked"
+cache = "locked"
+keys = ["locked:{id}"]
+[[route]]
+event = "Locked"
+cache = "thing"
+keys = ["thing:of:{id}"]
+"#;
+
+#[track_caller]
+fn wait_health(sidecar: &Sidecar, what: &str, wanted: impl Fn(&str) -> bool) {
+    wait_until_sync(&format!("health to be {what}"), PATIENCE, || {
+        let (_, body) = sidecar.get("/healthz");
+        if wanted(&body) { Ok(()) } else { Err(body) }
+    });
+}
+
+/// A user of this name may do everything, but only with these keys.
+fn user(bus: &mut Bus, name: &str, rights: &[&str]) -> String {
+    let words: Vec<&str> = ["ACL", "SETUSER", name, "on", ">secret", "&*", "+@all"].iter().chain(rights).copied().collect();
+    bus.cmd(&words);
+    format!("redis://{name}:secret@")
+}
+
+#[test]
+fn keys_that_may_not_be_touched_hold_nobody_up_and_are_deleted_once_they_may() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let url = user(&mut bus, "app", &["~unstale:*", "~thing:*"]);
+    let setup = Setup::at(redis.url().replace("redis://", &url)).config(&routes()).config(LOCKED).set("retry.budget=300ms");
+    let sidecar = setup.start(&redis);
+    // One batch of both.
+    bus.seed((0..20).flat_map(|id| [format!("locked:{id}"), format!("thing:of:{id}"), format!("thing:{id}")]));
+    let entries: Vec<_> = (0..20)
+        .flat_map(|id| ["Locked", "Changed"].map(|kind| ["type", kind, "id", &id.to_string()].map(str::to_owned).to_vec()))
+        .collect();
+    bus.add_all(&entries);
+    wait_until_sync("all keys to be gone that may be deleted", PATIENCE, || {
+        let left = bus.keys();
+        if left == (0..20).map(|id| format!("locked:{id}")).collect() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    wait_health(&sidecar, "unhealthy and to name the right", |body| {
+        body.contains("\"unhealthy\"") && body.contains("missing_right") && body.contains("keys")
+    });
+    // Left pending again and again, nobody else held up, nobody buried, and no delivery counted against them.
+    let left = wait_until_sync("only the forbidden to be pending", PATIENCE, || {
+        let left = pending(&mut bus, "events");
+        if left.len() == 20 { Ok(left) } else { Err(format!("{left:?}")) }
+    });
+    assert!(left.iter().all(|entry| entry.deliveries <= 2), "{left:?}");
+    publish(&mut bus, "events", "Changed", 100..120);
+    bus.wait_notice("of others meanwhile", |notice| notice.keys().contains(&"thing:119".to_owned()));
+    assert_eq!(bus.dead_letters(), []);
+
+    bus.cmd(&["ACL", "SETUSER", "app", "~locked:*"]);
+    bus.wait_settled();
+    let all = (0..20).flat_map(|id| [format!("locked:{id}"), format!("thing:of:{id}"), format!("thing:{id}")]);
+    assert_nothing_lost(&mut bus, &all.chain(things(100..120)).collect());
+}
+
+#[test]
+fn a_command_that_may_not_be_run_is_named_and_nothing_is_lost() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let url = user(&mut bus, "app", &["~*", "-xack"]);
+    let sidecar = Setup::at(redis.url().replace("redis://", &url)).config(&routes()).start(&redis);
+    publish(&mut bus, "events", "Changed", 0..10);
+    wait_health(&sidecar, "unhealthy and to name the command", |body| body.contains("\"unhealthy\"") && body.contains("+xack"));
+    bus.cmd(&["ACL", "SETUSER", "app", "+xack"]);
+    bus.wait_settled();
+    assert_nothing_lost(&mut bus, &things(0..10));
+}
+
+#[test]
+fn with_its_memory_full_redis_still_gets_rid_of_keys_and_nothing_is_lost() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let sidecar = Setup::on(&redis).config(&routes()).start(&redis);
+    publish(&mut bus, "events", "Changed", 0..2000);
+    bus.wait_notice("of the first", |_| true);
+    sidecar.pause();
+    publish(&mut bus, "events", "Changed", 2000..4000);
+    publish(&mut bus, "events:critical", "Revoked", 4000..4100);
+    // One that goes to the dead letters: it has to wait for memory.
+    bus.publish("Changed", &[]);
+    bus.cmd(&["CONFIG", "SET", "maxmemory", "1mb", "maxmemory-policy", "noeviction"]);
+    assert!(bus.try_cmd(&["SET", "full", "x"]).expect_err("memory is full").contains("OOM"));
+    sidecar.resume();
+    wait_until_sync("all keys to be gone", PATIENCE, || {
+        let left = bus.keys().len();
+        if left == 0 { Ok(()) } else { Err(format!("{left} keys")) }
+    });
+    // For longer than a lease lasts: beats don't need memory either.
+    super::kit::pass(std::time::Duration::from_secs(3));
+    assert_eq!(bus.reader(), Ok(sidecar.instance(&mut bus)));
+    assert_eq!(bus.dead_letters(), []);
+    let left = super::kit::wait_pending(&mut bus, "events", 1);
+    assert_eq!(left.len(), 1, "{left:?}");
+
+    bus.cmd(&["CONFIG", "SET", "maxmemory", "0"]);
+    bus.wait_settled();
+    assert_eq!(bus.dead_letters().len(), 1);
+    let announced = super::kit::announced(&mut bus);
+    assert_eq!(things(0..4100).difference(&announced).count(), 0);
+}

@@ -1,0 +1,103 @@
+//! What is trimmed and removed, and what never is.
+
+use unstale_testkit::{Redis, Value, wait_until_sync};
+use unstale_tests::{Bus, PATIENCE, Setup, World};
+
+use super::kit::{clock, publish, routes, wait_surveys};
+
+fn length(bus: &mut Bus, stream: &str) -> i64 {
+    bus.cmd(&["XLEN", stream]).int()
+}
+
+#[track_caller]
+fn wait_length(bus: &mut Bus, stream: &str, wanted: i64) {
+    wait_until_sync(&format!("{stream} to have {wanted} entries"), PATIENCE, || {
+        let length = length(bus, stream);
+        if length == wanted { Ok(()) } else { Err(format!("{length}")) }
+    });
+}
+
+#[test]
+fn what_another_group_still_needs_is_not_trimmed() {
+    let mut world = World::with(|setup| setup.config(&routes()));
+    world.cmd(&["XGROUP", "CREATE", "unstale:events", "other", "0"]);
+    publish(&mut world, "events", "Changed", 0..20);
+    world.wait_done();
+    wait_surveys(&mut world, 4);
+    assert_eq!(length(&mut world, "unstale:events"), 20);
+    let read = world.cmd(&["XREADGROUP", "GROUP", "other", "me", "COUNT", "10", "STREAMS", "unstale:events", ">"]);
+    let ids: Vec<String> = read.array()[0].array()[1].array().iter().map(|entry| entry.array()[0].text()).collect();
+    // The first is still needed, so all are.
+    for id in &ids[1..] {
+        world.cmd(&["XACK", "unstale:events", "other", id]);
+    }
+    wait_surveys(&mut world, 4);
+    assert_eq!(length(&mut world, "unstale:events"), 20);
+    world.cmd(&["XACK", "unstale:events", "other", &ids[0]]);
+    wait_length(&mut world, "unstale:events", 10);
+    world.cmd(&["XGROUP", "DESTROY", "unstale:events", "other"]);
+    wait_length(&mut world, "unstale:events", 0);
+}
+
+/// The ordinary stream of another application.
+fn elsewhere(trim: bool) -> (Redis, Bus, unstale_tests::Sidecar) {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let setup = Setup::on(&redis).config(&routes()).set("bus.stream=app:events").set(&format!("bus.trim={trim}"));
+    let sidecar = setup.spawn();
+    for number in 0..10 {
+        bus.seed([format!("thing:{number}")]);
+        bus.cmd(&["XADD", "app:events", "*", "type", "Changed", "id", &number.to_string()]);
+    }
+    wait_until_sync("all to be acknowledged", PATIENCE, || {
+        let groups = bus.try_cmd(&["XINFO", "GROUPS", "app:events"])?;
+        let field = |name| groups.array().first().and_then(|group| group.field(name)).filter(|value| !value.is_nil()).map(Value::int);
+        if (field("pending"), field("lag")) == (Some(0), Some(0)) { Ok(()) } else { Err(format!("{groups:?}")) }
+    });
+    (redis, bus, sidecar)
+}
+
+#[test]
+fn a_stream_outside_the_namespace_is_left_as_it_is() {
+    let (_redis, mut bus, _sidecar) = elsewhere(false);
+    wait_surveys(&mut bus, 6);
+    assert_eq!(length(&mut bus, "app:events"), 10);
+}
+
+#[test]
+fn a_stream_outside_the_namespace_is_trimmed_if_that_is_wanted() {
+    let (_redis, mut bus, _sidecar) = elsewhere(true);
+    wait_length(&mut bus, "app:events", 0);
+}
+
+#[test]
+fn dead_consumers_are_removed_and_those_with_pending_entries_never() {
+    let mut world = World::with(|setup| setup.config(&routes()));
+    let alive = clock(&mut world) + 60_000;
+    // Reads a critical entry before the sidecar does, for that one is stopped.
+    world.sidecar.pause();
+    let entry = publish(&mut world, "events:critical", "Revoked", 0..1);
+    world.cmd(&["ZADD", "unstale:instances", &alive.to_string(), "busy-1"]);
+    for stream in ["unstale:events", "unstale:events:critical"] {
+        world.cmd(&["XGROUP", "CREATECONSUMER", stream, "unstale", "ghost-1"]);
+    }
+    wait_until_sync("the entry to be read by another", PATIENCE, || {
+        world.cmd(&["XREADGROUP", "GROUP", "unstale", "busy-1", "STREAMS", "unstale:events:critical", ">"]);
+        let owners = super::kit::pending(&mut world, "events:critical");
+        if owners.len() == 1 { Ok(()) } else { Err(format!("{owners:?}")) }
+    });
+    // The blocked read of the stopped sidecar may have got it; then it is that one's, and just as safe.
+    let owner = super::kit::pending(&mut world, "events:critical")[0].consumer.clone();
+    world.sidecar.resume();
+    let consumers = |world: &mut World, stream: &str| -> Vec<String> {
+        let consumers = world.cmd(&["XINFO", "CONSUMERS", stream, "unstale"]);
+        consumers.array().iter().filter_map(|info| info.field("name")).map(Value::text).collect()
+    };
+    wait_until_sync("the dead to be removed", PATIENCE, || {
+        let names = [consumers(&mut world, "unstale:events"), consumers(&mut world, "unstale:events:critical")];
+        if names.concat().contains(&"ghost-1".to_owned()) { Err(format!("{names:?}")) } else { Ok(()) }
+    });
+    if owner == "busy-1" {
+        assert_eq!(super::kit::pending(&mut world, "events:critical")[0].id, entry[0]);
+    }
+}
