@@ -13,7 +13,7 @@ use unstale_sink::{Delivery, Sink};
 use crate::handle::{DeliverError, DeliverReport};
 use crate::inputs::{Inputs, Returned};
 use crate::journal;
-use crate::pipeline::State;
+use crate::pipeline::{State, weight};
 use crate::stats::{Delivered, Settled};
 
 impl State {
@@ -52,7 +52,7 @@ impl State {
 
     /// Lets go of a batch: what is done is owed to its group, what is dead is buried, what failed is left pending.
     fn settle(&mut self, batch: &Batch, settlement: Settlement<'_>, inputs: &mut Inputs, now: Instant) {
-        self.flying_bytes -= batch.load.bytes;
+        self.flying_bytes -= weight(batch);
         for (kind, id) in settlement.done {
             inputs.stream(kind).owed.push(id);
         }

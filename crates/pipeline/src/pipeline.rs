@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
-use unstale_batcher::Batcher;
+use unstale_batcher::{Batch, Batcher};
 use unstale_connect::{Client, Fault};
 use unstale_events::{Invalidation, StreamKind};
 use unstale_router::Router;
@@ -241,7 +241,7 @@ impl State {
 
     fn start_deliveries(&mut self, inputs: &mut Inputs, now: Instant) {
         while let Some(batch) = self.batcher.pop(|_| true, now) {
-            self.flying_bytes += batch.load.bytes;
+            self.flying_bytes += weight(&batch);
             let sink = Arc::clone(&self.sink);
             let deliver = async move {
                 let delivery = sink.deliver(&batch).await;
@@ -384,6 +384,12 @@ impl State {
             Err(_) => tracing::warn!("could not say goodbye in time; the others will find out"),
         }
     }
+}
+
+/// What a batch under way takes, in bytes: itself, and as much again for its plan, its states and its notice (by the resident memory of a
+/// process full of batches that wait for their second delete).
+pub(crate) fn weight(batch: &Batch) -> usize {
+    2 * batch.load.bytes
 }
 
 fn role_of_reader(kind: StreamKind) -> &'static str {
