@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use unstale_batcher::Settings as Batching;
-use unstale_connect::{Client, FaultKind, Role, Server};
+use unstale_connect::{Client, Endpoint, FaultKind, Role, Server};
 use unstale_events::{CacheId, StreamKind};
 use unstale_pipeline::handle::{Handle, seat};
 use unstale_pipeline::health::Thresholds;
@@ -152,6 +152,9 @@ fn server(config: &Config, router: &Router) -> Result<Server, String> {
         redis.server().map_err(|error| format!("redis.{name}: {error}"))
     };
     let bus = named(&config.bus.redis)?;
+    if matches!(bus.url.endpoint, Endpoint::Sentinel { .. } | Endpoint::Cluster { .. }) {
+        return Err(format!("redis.{}: this release needs a single server (redis://, rediss:// or unix://)", config.bus.redis));
+    }
     for (_, cache) in router.caches().iter() {
         if !named(&cache.redis)?.is_same_database(&bus) {
             return Err(format!(

@@ -13,7 +13,7 @@ const ERROR_WINDOW: Duration = Duration::from_secs(300);
 /// How finely it forgets.
 const ERROR_SLICE: Duration = Duration::from_secs(10);
 
-/// Where "well" ends: the settings `health.*`. A value above its threshold makes the process `degraded`.
+/// Where "well" ends: the settings `health.*`. A value above its threshold makes the process `degraded`, too many errors `unhealthy`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
     /// Lag and pending of both streams, in entries.
@@ -149,7 +149,10 @@ impl Health {
         let ping = signs.ping.unwrap_or_default();
         self.above("depth", "entries unread or unacknowledged", signs.depth, limits.depth, |n| n.to_string());
         self.above("ping", "for the answer to a PING", ping, limits.ping, milliseconds);
-        self.above("errors", "of delivery attempts failed within 5 minutes", signs.error_rate, limits.error_rate, percent);
+        if signs.error_rate > limits.error_rate {
+            let (share, limit) = (percent(signs.error_rate), percent(limits.error_rate));
+            self.add(Status::Unhealthy, "errors", format!("{share} of delivery attempts failed within 5 minutes, above {limit}"));
+        }
         self.above("lag", "entries unread", signs.lag, limits.lag, |n| n.to_string());
         self.above(
             "oldest_pending",
@@ -259,7 +262,7 @@ mod tests {
     fn above_each_threshold_it_degrades_and_says_by_how_much() {
         assert_eq!(codes(&Signs { depth: 10_001, ..well() }), (Status::Degraded, vec!["depth"]));
         assert_eq!(codes(&Signs { ping: Some(Duration::from_millis(101)), ..well() }), (Status::Degraded, vec!["ping"]));
-        assert_eq!(codes(&Signs { error_rate: 0.051, ..well() }), (Status::Degraded, vec!["errors"]));
+        assert_eq!(codes(&Signs { error_rate: 0.051, ..well() }), (Status::Unhealthy, vec!["errors"]));
         assert_eq!(codes(&Signs { lag: 10_001, ..well() }), (Status::Degraded, vec!["lag"]));
         assert_eq!(codes(&Signs { oldest_pending: Duration::from_millis(60_001), ..well() }), (Status::Degraded, vec!["oldest_pending"]));
         let health = Health::judge(&Signs { depth: 10_001, ..well() }, &Thresholds::default());

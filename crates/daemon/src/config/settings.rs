@@ -42,7 +42,7 @@ pub struct Config {
     pub reclaim: Reclaim,
     /// The HTTP server.
     pub http: Http,
-    /// When `/healthz` calls the service degraded.
+    /// When `/healthz` calls the service degraded, or for its errors unhealthy.
     pub health: Health,
     /// The log on standard error.
     pub log: Log,
@@ -380,7 +380,7 @@ impl Default for Http {
     }
 }
 
-/// When `/healthz` calls the service degraded.
+/// When `/healthz` calls the service degraded, or for its errors unhealthy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
