@@ -55,7 +55,7 @@ impl State {
         match buried {
             Ok(_) => {
                 journal::buried(&letter);
-                self.grave_bytes = self.grave_bytes.saturating_sub(intake::size(&letter.fields));
+                self.grave_bytes = self.grave_bytes.saturating_sub(intake::weight(&letter.fields));
                 stream.owed.push(letter.id);
             }
             Err(fault) => {

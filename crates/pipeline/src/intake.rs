@@ -8,7 +8,7 @@ use unstale_events::event::Event;
 use unstale_events::{Code, Entry, EntryId, Fields, Reason};
 use unstale_source::Letter;
 
-use crate::handle::{Deliver, DeliverReport};
+use crate::handle::{Deliver, DeliverError, DeliverReport};
 use crate::pipeline::{Grave, State};
 use crate::settings::Unrouted;
 use crate::stats::Outcome;
@@ -28,7 +28,6 @@ impl State {
         stream.seen = true;
         stream.resting_until = None;
         self.stats.read(stream.kind(), entries.len() as u64);
-        stream.weigh(entries.iter().filter_map(|entry| entry.fields.as_ref()).map(size).sum(), entries.len());
         for entry in entries {
             self.take_in(stream, entry, 1, false, now);
         }
@@ -121,17 +120,22 @@ impl State {
 
     /// Has an entry that is held written to the dead letters, and then acknowledged.
     pub(crate) fn bury(&mut self, stream: &Stream, id: EntryId, fields: Fields, reasons: Vec<Reason>) {
-        self.grave_bytes += size(&fields);
+        self.grave_bytes += weight(&fields);
         let deliveries = stream.deliveries(id);
         let letter = Box::new(Letter { stream: stream.group().stream().to_owned(), id, fields, reasons, deliveries });
         self.graves.push_back(Grave { kind: stream.kind(), letter, after: Duration::ZERO });
     }
 
-    /// A request goes past the stream, in a batch of its own: its answer speaks of nothing else.
-    pub(crate) fn asked(&mut self, deliver: Deliver, now: Instant) {
+    /// A request goes past the stream, in a batch of its own: its answer speaks of nothing else. Unlike an entry it can't wait in the
+    /// stream for room.
+    pub(crate) fn asked(&mut self, deliver: Deliver, has_room: bool, now: Instant) {
         let Deliver { invalidation, reply } = deliver;
+        if !has_room {
+            // Nobody may wait for the answer any more, here and below; there is nothing to do about that.
+            let _ = reply.send(Err(DeliverError::Busy));
+            return;
+        }
         if invalidation.targets.is_empty() {
-            // Nobody may wait for the answer any more; there is nothing to do about that.
             let _ = reply.send(Ok(DeliverReport { keys_deleted: 0 }));
             return;
         }
@@ -151,7 +155,12 @@ impl State {
     }
 }
 
+/// The memory that an entry takes, in bytes: many small fields take more than their text.
+pub(crate) fn weight(fields: &Fields) -> usize {
+    size(fields) + size_of_val(fields.as_slice())
+}
+
 /// The length of all names and values, in bytes.
-pub(crate) fn size(fields: &Fields) -> usize {
+fn size(fields: &Fields) -> usize {
     fields.iter().map(|(name, value)| name.len() + value.len()).sum()
 }

@@ -17,6 +17,7 @@ use unstale_source::{Beat, Letter, Letters, Membership, Names, Read};
 use crate::chores;
 use crate::handle::{Call, DeliverError, DeliverReport, Request, Seat};
 use crate::inputs::{Inputs, Returned, Step};
+use crate::intake;
 use crate::journal::Summary;
 use crate::loss::History;
 use crate::metrics::Metrics;
@@ -310,6 +311,8 @@ impl State {
     fn apply(&mut self, step: Step, inputs: &mut Inputs, now: Instant) {
         match step {
             Step::Read(kind, Ok(Read::Entries(entries))) => {
+                let fields = entries.iter().filter_map(|entry| entry.fields.as_ref());
+                inputs.stream(kind).weigh(fields.map(intake::weight).sum(), entries.len());
                 // Redis works on the next read while this one is taken in.
                 self.start_reads(inputs, now);
                 self.read(inputs.stream(kind), entries, now);
@@ -319,7 +322,10 @@ impl State {
             Step::Returned(returned) => self.returned(returned, inputs, now),
             Step::Repeated(repeated) => self.repeated(&repeated, inputs, now),
             Step::Done(done) => self.done(*done, inputs, now),
-            Step::Called(Call::Request(Request::Deliver(deliver))) => self.asked(deliver, now),
+            Step::Called(Call::Request(Request::Deliver(deliver))) => {
+                let has_room = self.bytes(inputs) < self.settings.memory;
+                self.asked(deliver, has_room, now);
+            }
             Step::Called(Call::Drain) => self.drain(inputs, now),
             Step::Due => {}
         }
@@ -352,7 +358,7 @@ impl State {
         );
         [&mut inputs.critical, &mut inputs.ordinary].into_iter().for_each(Stream::leave_to_others);
         while let Some(Request::Deliver(deliver)) = inputs.seat.waiting_request() {
-            self.asked(deliver, now);
+            self.asked(deliver, true, now);
         }
     }
 

@@ -14,10 +14,11 @@ use crate::chores::{self, Chore, Whose};
 
 /// From this delivery count on an entry is suspected to kill the process, and travels alone.
 pub(crate) const SUSPECT: u64 = 3;
-/// The most entries that one read asks for.
-const MOST: usize = 1000;
-/// The fewest.
-const FEWEST: usize = 16;
+/// The most entries that one read asks for. How large they are is known only once they are here, so it is also what memory must bear if
+/// large ones follow small ones.
+const MOST: usize = 256;
+/// What the first read asks for, and the first after silence; each later one asks for at most twice what the last brought.
+const FIRST: usize = 16;
 /// About how many bytes one read may bring.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 /// What holding an entry costs beside its batch, in bytes.
@@ -70,6 +71,7 @@ pub(crate) struct Stream {
     /// When the next read may be sent, after one failed.
     pub(crate) resting_until: Option<Instant>,
     average_bytes: usize,
+    most: usize,
     pause: Duration,
 }
 
@@ -92,7 +94,8 @@ impl Stream {
             releases: 0,
             left: HashSet::default(),
             resting_until: None,
-            average_bytes: READ_BYTES / MOST,
+            average_bytes: 0,
+            most: FIRST,
             pause: PAUSES[0],
         }
     }
@@ -107,11 +110,12 @@ impl Stream {
 
     /// How many entries the next read asks for: many, but not more than about [`READ_BYTES`].
     pub(crate) fn count(&self) -> usize {
-        (READ_BYTES / self.average_bytes.max(1)).clamp(FEWEST, MOST)
+        (READ_BYTES / self.average_bytes.max(1)).clamp(1, self.most)
     }
 
     /// Takes note of how large entries are. Large ones count at once, small ones bit by bit.
     pub(crate) fn weigh(&mut self, bytes: usize, entries: usize) {
+        self.most = (entries * 2).clamp(FIRST, MOST);
         if let Some(average) = bytes.checked_div(entries) {
             self.average_bytes = average.max((self.average_bytes * 3 + average) / 4);
         }

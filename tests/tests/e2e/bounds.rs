@@ -64,3 +64,37 @@ fn past_the_bound_reading_stops_but_for_critical_events() {
     assert_eq!(sidecar.wait(), Some(0), "what was read is finished");
     assert_eq!(bus.standing("events").expect("the stream is there").pending, 0);
 }
+
+#[test]
+fn memory_is_bounded_also_if_every_entry_is_as_large_as_it_may_be() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    for _ in 0..50 {
+        backlog(&mut bus, 0..10, 1_000_000);
+    }
+    let setup = Setup::on(&redis).config(ROUTES).set("limits.memory=8MiB");
+    let sidecar = setup.start(&redis);
+    bus.wait_settled();
+    let peak = sidecar.peak_bytes();
+    println!("backlog of 500 entries of 1 MB: {} MB at the most", peak >> 20);
+    assert!(peak < 128 << 20, "{} MB", peak >> 20);
+}
+
+#[test]
+fn requests_past_the_bound_are_refused() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let sidecar = Setup::on(&redis).config(ROUTES).set("limits.memory=4MiB").set("limits.entry=1MiB").start(&redis);
+    bus.cmd(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let keys: Vec<String> = (0..9000).map(|key| format!("k:{key:0>90}")).collect();
+    let body = serde_json::json!({ "keys": keys });
+    let answers: Vec<(u16, String)> = std::thread::scope(|scope| {
+        let ask = || sidecar.post("/v1/invalidate?wait=deleted", &body);
+        let asked: Vec<_> = (0..12).map(|_| scope.spawn(ask)).collect();
+        asked.into_iter().map(|answer| answer.join().expect("it is answered")).collect()
+    });
+    assert!(answers.iter().all(|(status, _)| *status == 503), "{answers:?}");
+    let busy = answers.iter().filter(|(_, body)| body.contains("\"busy\"")).count();
+    assert!((1..12).contains(&busy), "{busy} were refused: {answers:?}");
+    bus.cmd(&["CLIENT", "UNPAUSE"]);
+}
