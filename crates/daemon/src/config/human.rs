@@ -1,6 +1,6 @@
 //! Durations and sizes as people write them: `100ms`, `1s`, `00:00:00.100`; `64MB`, `48MiB`, `1048576`.
 //!
-//! Only text forms. What range a setting may have is [`super::checks`]' matter.
+//! Only text forms. What range a setting may have is `checks`' matter.
 
 use std::time::Duration;
 
