@@ -192,7 +192,11 @@ impl State {
 
     fn look_around(&mut self, inputs: &mut Inputs, now: Instant) {
         if now >= self.next_look {
+            let was_up = self.watch.all_up();
             self.watch.links(&mut self.stats, now);
+            if self.watch.all_up() && !was_up {
+                inputs.streams().into_iter().for_each(|stream| stream.reconnected(now));
+            }
             self.next_look = now + if self.watch.all_up() { LOOK } else { LOOK_DOWN };
             let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
             inputs.seat.publish_health(health);

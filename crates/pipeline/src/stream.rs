@@ -200,6 +200,12 @@ impl Stream {
         self.pause = PAUSES[0];
     }
 
+    /// Redis is there (again): what was given up meanwhile, or read by a read whose answer was lost, is looked for at once.
+    pub(crate) fn reconnected(&mut self, now: Instant) {
+        self.recover(now);
+        self.pause = PAUSES[0];
+    }
+
     /// A read failed: what it may have brought is pending, and the next waits a little.
     pub(crate) fn read_failed(&mut self, now: Instant) {
         self.recover(now);
