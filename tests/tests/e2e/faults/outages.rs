@@ -5,7 +5,9 @@ use std::time::Duration;
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar, World};
 
-use super::kit::{announced, assert_nothing_lost, back, cpu_time, pass, pending, publish, routes, things, wait_pending};
+use super::kit::{
+    announced, assert_nothing_lost, back, cpu_time, pass, pending, publish, routes, slow, things, wait_given_up, wait_pending,
+};
 
 /// How long the outages last in which processor time is measured.
 const OUTAGE: Duration = Duration::from_secs(3);
@@ -85,6 +87,32 @@ fn a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
     let slow = (0..50).map(|number| format!("slow:{number}"));
     assert_nothing_lost(&mut bus, &things(0..600).into_iter().chain(slow).collect());
     assert!(sidecar.log().contains("Redis can't be reached") && sidecar.log().contains("connected to Redis"), "{}", sidecar.log());
+}
+
+/// In an outage good entries gather deliveries; none of these is theirs.
+#[test]
+fn outages_that_come_again_and_again_bury_nobody() {
+    let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
+    let mut bus = Bus::new(&redis);
+    let setup = Setup::on(&redis).config(&slow("1s")).set("retry.budget=300ms").set("redis.main.command_timeout=500ms");
+    let sidecar = setup.start(&redis);
+    publish(&mut bus, "events", "Touched", 0..5);
+    let mut told = 0;
+    for outage in 0..7 {
+        // Tried once more: deleted, announced, and waiting for the second delete, which will fail.
+        wait_until_sync("another try", PATIENCE, || {
+            let notices = bus.notices().len();
+            if notices > told { Ok(()) } else { Err(format!("{notices} notices\n{}", sidecar.log())) }
+        });
+        told = bus.notices().len();
+        let left = wait_pending(&mut bus, "events", 5);
+        assert!(left.iter().all(|entry| entry.deliveries <= 2), "after {outage} outages: {left:?}");
+        redis.kill();
+        wait_given_up(&sidecar, outage + 1);
+        back(&mut redis, &mut bus);
+    }
+    bus.wait_settled();
+    assert_nothing_lost(&mut bus, &(0..5).map(|number| format!("slow:{number}")).collect());
 }
 
 #[test]
