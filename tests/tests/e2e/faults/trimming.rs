@@ -3,7 +3,7 @@
 use unstale_testkit::{Redis, Value, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, World};
 
-use super::kit::{clock, publish, routes, wait_surveys};
+use super::kit::{assert_nothing_lost, clock, publish, routes, things, wait_pending, wait_surveys};
 
 fn length(bus: &mut Bus, stream: &str) -> i64 {
     bus.cmd(&["XLEN", stream]).int()
@@ -72,32 +72,36 @@ fn a_stream_outside_the_namespace_is_trimmed_if_that_is_wanted() {
 
 #[test]
 fn dead_consumers_are_removed_and_those_with_pending_entries_never() {
-    let mut world = World::with(|setup| setup.config(&routes()));
-    let alive = clock(&mut world) + 60_000;
-    // Reads a critical entry before the sidecar does, for that one is stopped.
-    world.sidecar.pause();
-    let entry = publish(&mut world, "events:critical", "Revoked", 0..1);
-    world.cmd(&["ZADD", "unstale:instances", &alive.to_string(), "busy-1"]);
-    for stream in ["unstale:events", "unstale:events:critical"] {
-        world.cmd(&["XGROUP", "CREATECONSUMER", stream, "unstale", "ghost-1"]);
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let streams = ["unstale:events", "unstale:events:critical"];
+    for stream in streams {
+        bus.cmd(&["XGROUP", "CREATE", stream, "unstale", "0", "MKSTREAM"]);
+        bus.cmd(&["XGROUP", "CREATECONSUMER", stream, "unstale", "ghost-1"]);
     }
-    wait_until_sync("the entry to be read by another", PATIENCE, || {
-        world.cmd(&["XREADGROUP", "GROUP", "unstale", "busy-1", "STREAMS", "unstale:events:critical", ">"]);
-        let owners = super::kit::pending(&mut world, "events:critical");
-        if owners.len() == 1 { Ok(()) } else { Err(format!("{owners:?}")) }
-    });
-    // The blocked read of the stopped sidecar may have got it; then it is that one's, and just as safe.
-    let owner = super::kit::pending(&mut world, "events:critical")[0].consumer.clone();
-    world.sidecar.resume();
-    let consumers = |world: &mut World, stream: &str| -> Vec<String> {
-        let consumers = world.cmd(&["XINFO", "CONSUMERS", stream, "unstale"]);
-        consumers.array().iter().filter_map(|info| info.field("name")).map(Value::text).collect()
+    // Alive, and at work on an entry.
+    let soon = clock(&mut bus) + 60_000;
+    bus.cmd(&["ZADD", "unstale:instances", &soon.to_string(), "busy-1"]);
+    publish(&mut bus, "events", "Changed", 0..1);
+    bus.cmd(&["XREADGROUP", "GROUP", "unstale", "busy-1", "STREAMS", "unstale:events", ">"]);
+    let _sidecar = Setup::on(&redis).config(&routes()).start(&redis);
+    let consumers = |bus: &mut Bus| -> Vec<String> {
+        let names = |info: &Value| info.array().iter().filter_map(|info| info.field("name")).map(Value::text).collect::<Vec<_>>();
+        streams.iter().flat_map(|stream| names(&bus.cmd(&["XINFO", "CONSUMERS", stream, "unstale"]))).collect()
     };
     wait_until_sync("the dead to be removed", PATIENCE, || {
-        let names = [consumers(&mut world, "unstale:events"), consumers(&mut world, "unstale:events:critical")];
-        if names.concat().contains(&"ghost-1".to_owned()) { Err(format!("{names:?}")) } else { Ok(()) }
+        let names = consumers(&mut bus);
+        if names.contains(&"ghost-1".to_owned()) { Err(format!("{names:?}")) } else { Ok(()) }
     });
-    if owner == "busy-1" {
-        assert_eq!(super::kit::pending(&mut world, "events:critical")[0].id, entry[0]);
-    }
+    wait_surveys(&mut bus, 4);
+    assert!(consumers(&mut bus).contains(&"busy-1".to_owned()));
+    assert_eq!(wait_pending(&mut bus, "events", 1)[0].consumer, "busy-1");
+    // Once it is dead, its entry is taken over and its name removed.
+    bus.cmd(&["ZADD", "unstale:instances", "1", "busy-1"]);
+    bus.wait_settled();
+    wait_until_sync("the other to be removed", PATIENCE, || {
+        let names = consumers(&mut bus);
+        if names.contains(&"busy-1".to_owned()) { Err(format!("{names:?}")) } else { Ok(()) }
+    });
+    assert_nothing_lost(&mut bus, &things(0..1));
 }
