@@ -32,6 +32,8 @@ struct State {
     fault: Fault,
     /// Connections begun under an older number are closed.
     cuts: u64,
+    /// Connections begun under an older number pass nothing any more.
+    freezes: u64,
 }
 
 /// A proxy before one server.
@@ -50,7 +52,7 @@ impl FaultProxy {
     pub async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port is free");
         let address = listener.local_addr().expect("a listener has an address");
-        let state = watch::Sender::new(State { fault: Fault::None, cuts: 0 });
+        let state = watch::Sender::new(State { fault: Fault::None, cuts: 0, freezes: 0 });
         let accepting = tokio::spawn(accept(listener, upstream, state.clone()));
         Self { address, state, accepting }
     }
@@ -79,6 +81,11 @@ impl FaultProxy {
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
+
+    /// Leaves the connections that stand half open: they pass nothing any more and are not closed, as when a machine between vanishes.
+    pub fn freeze(&self) {
+        self.state.send_modify(|state| state.freezes += 1);
+    }
 }
 
 impl Drop for FaultProxy {
@@ -98,17 +105,29 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, state: watch::Sende
 
 async fn serve(client: TcpStream, upstream: SocketAddr, state: watch::Sender<State>) -> io::Result<()> {
     let mut changes = state.subscribe();
-    let cuts = changes.borrow_and_update().cuts;
+    let State { cuts, freezes, .. } = *changes.borrow_and_update();
     let server = TcpStream::connect(upstream).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
+    let mut frozen = state.subscribe();
+    let passing = async {
+        tokio::select! {
+            end = requests(client_in, server_out, state.clone()) => end,
+            end = replies(server_in, client_out, state.clone()) => end,
+        }
+    };
+    tokio::pin!(passing);
+    let frozen = frozen.wait_for(|state| state.freezes != freezes);
+    tokio::pin!(frozen);
     tokio::select! {
-        end = requests(client_in, server_out, state.clone()) => end,
-        end = replies(server_in, client_out, state) => end,
-        _ = changes.wait_for(|state| state.cuts != cuts) => Ok(()),
+        end = &mut passing => return end,
+        _ = &mut frozen => {}
+        _ = changes.wait_for(|state| state.cuts != cuts) => return Ok(()),
     }
+    // What stands stays as it is, neither read nor written nor closed, until it is cut.
+    changes.wait_for(|state| state.cuts != cuts).await.map_or(Ok(()), |_| Ok(()))
 }
 
 async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch::Sender<State>) -> io::Result<()> {

@@ -6,9 +6,11 @@
 mod fault;
 mod redis;
 mod resp;
+mod tap;
 mod wait;
 
 pub use fault::{Fault, FaultProxy};
 pub use redis::{Builder, Redis, server_binary, server_has_tls};
 pub use resp::{Error, Resp, Value};
+pub use tap::{Listener, Tap, Verdict};
 pub use wait::{wait_until, wait_until_sync};

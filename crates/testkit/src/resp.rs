@@ -189,31 +189,14 @@ impl Resp {
 
     /// Sends a command without waiting for its answer.
     pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<()> {
-        let mut out = format!("*{}\r\n", args.len()).into_bytes();
-        for arg in args.iter().map(AsRef::as_ref) {
-            out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-            out.extend_from_slice(arg);
-            out.extend_from_slice(b"\r\n");
-        }
+        let mut out = Vec::new();
+        encode(args, &mut out);
         self.stream.get_mut().write_all(&out)
     }
 
     /// Reads the next answer, or the next message of a subscription or of MONITOR.
     pub fn read(&mut self) -> io::Result<Value> {
-        let line = self.line()?;
-        let (kind, rest) = line.split_at_checked(1).ok_or_else(|| malformed(&line))?;
-        let number = || rest.parse::<i64>().map_err(|_| malformed(&line));
-        Ok(match kind {
-            "+" => Value::Simple(rest.to_owned()),
-            "-" => Value::Error(rest.to_owned()),
-            ":" => Value::Int(number()?),
-            "$" => usize::try_from(number()?).map_or(Ok(Value::Nil), |length| self.bulk(length))?,
-            "*" => match usize::try_from(number()?) {
-                Ok(length) => Value::Array((0..length).map(|_| self.read()).collect::<io::Result<_>>()?),
-                Err(_) => Value::Nil,
-            },
-            _ => return Err(malformed(&line)),
-        })
+        read_value(&mut self.stream)
     }
 
     /// Makes this connection a MONITOR: from now on [`Resp::monitored`] gives the commands that the server runs.
@@ -239,21 +222,59 @@ impl Resp {
             }
         }
     }
+}
 
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = Vec::new();
-        self.stream.read_until(b'\n', &mut line)?;
-        match line.strip_suffix(b"\r\n") {
-            Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+/// Reads one value.
+fn read_value(from: &mut impl BufRead) -> io::Result<Value> {
+    let line = read_line(from)?;
+    let (kind, rest) = line.split_at_checked(1).ok_or_else(|| malformed(&line))?;
+    let number = || rest.parse::<i64>().map_err(|_| malformed(&line));
+    Ok(match kind {
+        "+" => Value::Simple(rest.to_owned()),
+        "-" => Value::Error(rest.to_owned()),
+        ":" => Value::Int(number()?),
+        "$" => usize::try_from(number()?).map_or(Ok(Value::Nil), |length| read_bulk(from, length))?,
+        "*" => match usize::try_from(number()?) {
+            Ok(length) => Value::Array((0..length).map(|_| read_value(from)).collect::<io::Result<_>>()?),
+            Err(_) => Value::Nil,
+        },
+        _ => return Err(malformed(&line)),
+    })
+}
+
+fn read_line(from: &mut impl BufRead) -> io::Result<String> {
+    let mut line = Vec::new();
+    from.read_until(b'\n', &mut line)?;
+    match line.strip_suffix(b"\r\n") {
+        Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
     }
+}
 
-    fn bulk(&mut self, length: usize) -> io::Result<Value> {
-        let mut bytes = vec![0; length + 2];
-        self.stream.read_exact(&mut bytes)?;
-        bytes.truncate(length);
-        Ok(Value::Bulk(bytes))
+fn read_bulk(from: &mut impl BufRead, length: usize) -> io::Result<Value> {
+    let mut bytes = vec![0; length + 2];
+    from.read_exact(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(Value::Bulk(bytes))
+}
+
+/// The value that these bytes begin with, and how long it is; `None` if it isn't whole yet.
+pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<(Value, usize)>> {
+    let mut rest = bytes;
+    match read_value(&mut rest) {
+        Ok(value) => Ok(Some((value, bytes.len() - rest.len()))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A command as it is sent.
+pub(crate) fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
+    for arg in args.iter().map(AsRef::as_ref) {
+        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
     }
 }
 

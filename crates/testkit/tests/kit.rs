@@ -1,8 +1,9 @@
 //! The kit itself, against a real `redis-server`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use unstale_testkit::{Fault, FaultProxy, Redis, Resp, Value, wait_until};
+use unstale_testkit::{Fault, FaultProxy, Listener, Redis, Resp, Tap, Value, Verdict, wait_until};
 
 #[tokio::test]
 async fn a_server_answers_until_it_is_dropped() {
@@ -89,6 +90,67 @@ async fn the_proxy_passes_stalls_swallows_and_cuts() {
         assert!(through.try_cmd(&["PING"]).is_err());
         proxy.set(Fault::Refuse);
         assert!(Resp::tcp(proxy.address()).unwrap().try_cmd(&["PING"]).is_err());
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_connection_is_half_open_and_new_ones_pass() {
+    let redis = Redis::start().await;
+    let proxy = FaultProxy::start(redis.address()).await;
+    tokio::task::spawn_blocking(move || {
+        let mut through = Resp::tcp(proxy.address()).unwrap();
+        through.cmd(&["PING"]);
+        proxy.freeze();
+        through.set_timeout(Some(Duration::from_millis(100)));
+        match through.try_cmd(&["INCR", "n"]) {
+            Err(unstale_testkit::Error::Io(error)) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            other => panic!("{other:?}"),
+        }
+        assert!(redis.cmd(&["GET", "n"]).is_nil());
+        assert_eq!(Resp::tcp(proxy.address()).unwrap().cmd(&["PING"]).text(), "PONG");
+        proxy.cut();
+        assert_eq!(through.read().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    })
+    .await
+    .unwrap();
+}
+
+/// Cuts at `BEFORE`, `AFTER` and `HEARD`, whatever the server thinks of these commands, and makes every ECHO say the same.
+struct Scissors;
+
+impl Listener for Scissors {
+    fn asked(&self, command: &mut Vec<Vec<u8>>) -> Verdict {
+        if command[0] == b"ECHO" {
+            command[1] = b"rewritten".to_vec();
+        }
+        if command.ends_with(&[b"BEFORE".to_vec()]) { Verdict::Cut } else { Verdict::Pass }
+    }
+
+    fn answered(&self, command: &[Vec<u8>], _reply: &Value) -> Verdict {
+        if command.ends_with(&[b"AFTER".to_vec()]) { Verdict::Cut } else { Verdict::Pass }
+    }
+
+    fn heard(&self, command: &[Vec<u8>]) -> Verdict {
+        if command.ends_with(&[b"HEARD".to_vec()]) { Verdict::Cut } else { Verdict::Pass }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tap_rewrites_and_cuts_at_each_moment() {
+    let redis = Redis::start().await;
+    let tap = Tap::start(redis.address(), Arc::new(Scissors)).await;
+    tokio::task::spawn_blocking(move || {
+        let through = || Resp::tcp(tap.address()).unwrap();
+        assert_eq!(through().cmd(&["ECHO", "said"]).text(), "rewritten");
+        assert!(through().try_cmd(&["SET", "k", "BEFORE"]).is_err());
+        assert!(redis.cmd(&["GET", "k"]).is_nil());
+        assert!(through().try_cmd(&["SET", "k", "AFTER"]).is_err());
+        assert_eq!(redis.cmd(&["GET", "k"]).text(), "AFTER");
+        let mut heard = through();
+        assert_eq!(heard.cmd(&["SET", "k", "HEARD"]).text(), "OK");
+        assert!(heard.try_cmd(&["PING"]).is_err());
     })
     .await
     .unwrap();
