@@ -1,18 +1,21 @@
 //! A `redis-server` process of a test's own: on a port that is nobody else's, in a directory that goes away with it.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::port::Port;
 use crate::{Resp, wait_until_sync};
 
 /// How long a server may take to start; Redis needs some 40 ms, a loaded machine more.
 const START: Duration = Duration::from_secs(20);
+
+/// What a sentinel knows, in its directory.
+const SENTINEL_FILE: &str = "sentinel.conf";
 
 /// The `redis-server` that tests run: `$UNSTALE_REDIS_SERVER`, or the first in `PATH`.
 ///
@@ -40,12 +43,27 @@ pub fn server_has_tls() -> bool {
     String::from_utf8_lossy(&said).contains("No tls-cert-file")
 }
 
+/// Whether a server speaks TLS.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    #[default]
+    No,
+    /// On its port.
+    Only,
+    /// On a port of its own beside the other, on which tests look at it.
+    Beside,
+}
+
 /// What a server is started with.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Builder {
     args: Vec<String>,
     unix: bool,
-    tls: bool,
+    tls: Tls,
+    is_node: bool,
+    password: Option<String>,
+    /// Of a sentinel: it needs a file that it can write to.
+    file: Option<String>,
 }
 
 impl Builder {
@@ -73,11 +91,42 @@ impl Builder {
     /// Speaks TLS only on its port, with the files given; `ca` is what client certificates must be signed by, if clients need one.
     #[must_use]
     pub fn tls(mut self, cert: &Path, key: &Path, ca: Option<&Path>) -> Self {
-        self.tls = true;
+        self.tls = Tls::Only;
+        self.args(["--port", "0", "--tls-port", "{port}"]).certificates(cert, key, ca)
+    }
+
+    /// Speaks TLS on a port beside its own, and to its peers; for servers of which there are several.
+    #[must_use]
+    pub(crate) fn tls_beside(mut self, cert: &Path, key: &Path, ca: &Path) -> Self {
+        self.tls = Tls::Beside;
+        self.args(["--tls-port", "{tls_port}", "--tls-replication", "yes"]).certificates(cert, key, Some(ca))
+    }
+
+    fn certificates(self, cert: &Path, key: &Path, ca: Option<&Path>) -> Self {
         let clients = if ca.is_some() { "yes" } else { "no" };
         let (cert, key, ca) = (shown(cert), shown(key), shown(ca.unwrap_or(cert)));
-        let args = ["--port", "0", "--tls-port", "{port}", "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
-        self.args(args).args(["--tls-auth-clients", clients])
+        self.args(["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca, "--tls-auth-clients", clients])
+    }
+
+    /// Wants this password of its clients and of its replicas; [`Redis::resp`] gives it.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self.args(["--requirepass", password, "--masterauth", password])
+    }
+
+    /// A node of a cluster.
+    #[must_use]
+    pub(crate) fn node(mut self) -> Self {
+        self.is_node = true;
+        self.args(["--cluster-enabled", "yes"])
+    }
+
+    /// A sentinel with these lines of configuration.
+    #[must_use]
+    pub(crate) fn sentinel(mut self, lines: &str) -> Self {
+        self.file = Some(lines.to_owned());
+        self
     }
 
     /// Starts it and waits until it answers.
@@ -94,7 +143,17 @@ impl Builder {
     /// As [`Builder::start`].
     pub fn start_sync(self) -> Redis {
         let dir = tempfile::Builder::new().prefix("unstale-redis-").tempdir().expect("a temporary directory can be made");
-        let mut redis = Redis { builder: self, port: Port::reserve(), dir, child: None };
+        let (port, bus) = if self.is_node {
+            let (port, bus) = Port::reserve_pair();
+            (port, Some(bus))
+        } else {
+            (Port::reserve(), None)
+        };
+        let tls_port = (self.tls == Tls::Beside).then(Port::reserve);
+        if let Some(lines) = &self.file {
+            fs::write(dir.path().join(SENTINEL_FILE), lines).expect("a file can be written to one's own directory");
+        }
+        let mut redis = Redis { builder: self, port, tls_port, _bus: bus, dir, child: None };
         redis.launch();
         redis.ready_sync();
         redis
@@ -106,6 +165,9 @@ impl Builder {
 pub struct Redis {
     builder: Builder,
     port: Port,
+    tls_port: Option<Port>,
+    /// Reserved for its talk with the other nodes.
+    _bus: Option<Port>,
     dir: tempfile::TempDir,
     child: Option<Child>,
 }
@@ -142,10 +204,19 @@ impl Redis {
         (Ipv4Addr::LOCALHOST, self.port.number).into()
     }
 
+    /// Where its clients and its peers find it: the port that speaks TLS, if one does.
+    pub fn public_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.tls_port.as_ref().unwrap_or(&self.port).number).into()
+    }
+
     /// `redis://127.0.0.1:PORT`, or `rediss://…` if it speaks TLS.
     pub fn url(&self) -> String {
-        let scheme = if self.builder.tls { "rediss" } else { "redis" };
-        format!("{scheme}://{}", self.address())
+        let scheme = if self.builder.tls == Tls::No { "redis" } else { "rediss" };
+        format!("{scheme}://{}", self.public_address())
+    }
+
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.builder.password.as_deref()
     }
 
     /// Its unix socket, there if it was built with [`Builder::unix`].
@@ -180,7 +251,15 @@ impl Redis {
     /// If the server doesn't listen.
     #[track_caller]
     pub fn resp(&self) -> Resp {
-        Resp::tcp(self.address()).unwrap_or_else(|error| panic!("redis-server on port {}: {error}\n{}", self.port(), self.log()))
+        self.try_resp().unwrap_or_else(|error| panic!("redis-server on port {}: {error}\n{}", self.port(), self.log()))
+    }
+
+    pub(crate) fn try_resp(&self) -> io::Result<Resp> {
+        let mut resp = Resp::tcp(self.address())?;
+        if let Some(password) = &self.builder.password {
+            resp.try_cmd(&["AUTH", password]).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        Ok(resp)
     }
 
     /// Runs one command on a new connection; for more, keep a [`Redis::resp`].
@@ -209,6 +288,11 @@ impl Redis {
     pub fn pause(&self) {
         self.signal("STOP");
         wait_until_sync("redis-server to be stopped", START, || self.in_state(|state| state == 'T'));
+    }
+
+    /// Whether it is there and not stopped, so that it can be asked.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some() && self.in_state(|state| !matches!(state, 'T' | 'Z')).is_ok()
     }
 
     /// Lets it go on (SIGCONT).
@@ -257,11 +341,16 @@ impl Redis {
         assert!(self.child.is_none(), "redis-server on port {} runs already: kill it first", self.port());
         let mut command = Command::new(server_binary());
         let (port, dir) = (self.port().to_string(), shown(self.dir.path()));
+        let tls_port = self.tls_port.as_ref().map(|port| port.number.to_string()).unwrap_or_default();
+        if self.builder.file.is_some() {
+            command.arg(self.dir.path().join(SENTINEL_FILE)).arg("--sentinel");
+        }
         command.args(["--port", &port, "--bind", "127.0.0.1", "--dir", &dir, "--logfile", "redis.log", "--save", "", "--daemonize", "no"]);
         if self.builder.unix {
             command.args(["--unixsocket", &shown(&self.socket())]);
         }
-        command.args(self.builder.args.iter().map(|arg| arg.replace("{port}", &port).replace("{dir}", &dir)));
+        let filled = |arg: &String| arg.replace("{port}", &port).replace("{tls_port}", &tls_port).replace("{dir}", &dir);
+        command.args(self.builder.args.iter().map(filled));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", server_binary().display()));
         self.child = Some(child);
@@ -288,10 +377,10 @@ impl Redis {
             panic!("redis-server on port {} exited with {status}\n{}", self.port(), self.log());
         }
         let state = |error: io::Error| format!("{error}\n{}", self.log());
-        if self.builder.tls {
+        if self.builder.tls == Tls::Only {
             return TcpStream::connect(self.address()).map(drop).map_err(state);
         }
-        match Resp::tcp(self.address()).map_err(state)?.try_cmd(&["PING"]) {
+        match self.try_resp().map_err(state)?.try_cmd(&["PING"]) {
             Err(crate::Error::Server(text)) if text.starts_with("NOAUTH") => Ok(()),
             answer => answer.map(drop).map_err(|error| error.to_string()),
         }
@@ -321,42 +410,8 @@ impl Drop for Redis {
     }
 }
 
-/// A port that no other test takes while this lives, not even while the server is down.
-///
-/// Two things see to that: a locked file for each port, held against other tests, and a range below the one that the kernel takes
-/// ports from by itself, against everything else.
-#[derive(Debug)]
-struct Port {
-    number: u16,
-    _lock: File,
-}
-
-impl Port {
-    const FIRST: u16 = 12_000;
-    const COUNT: u16 = 18_000;
-
-    fn reserve() -> Self {
-        static NEXT: AtomicU16 = AtomicU16::new(0);
-        let locks = env::temp_dir().join("unstale-testkit-ports");
-        fs::create_dir_all(&locks).expect("a directory for port locks can be made");
-        let start = u64::from(std::process::id()) * 131;
-        (0..Self::COUNT)
-            .map(|_| u64::from(NEXT.fetch_add(1, Ordering::Relaxed)) + start)
-            .map(|turn| Self::FIRST + u16::try_from(turn % u64::from(Self::COUNT)).expect("COUNT is a u16"))
-            .find_map(|number| Self::take(&locks, number))
-            .expect("one of 18000 ports is free")
-    }
-
-    fn take(locks: &Path, number: u16) -> Option<Self> {
-        let lock = File::create(locks.join(number.to_string())).ok()?;
-        lock.try_lock().ok()?;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
-        Some(Self { number, _lock: lock })
-    }
-}
-
 /// Runs what blocks away from the runtime's own threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 

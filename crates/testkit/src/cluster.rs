@@ -1,0 +1,405 @@
+//! A Redis Cluster of processes of a test's own: made within some three seconds, then killed, failed over and resharded at will.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::redis::{Builder, blocking};
+use crate::{Redis, Resp, Value, wait_until};
+
+/// How many slots a cluster has.
+pub const SLOTS: u16 = 16_384;
+
+/// How long the nodes may take to agree, on a loaded machine.
+const AGREE: Duration = Duration::from_secs(60);
+
+/// Waits for a state that takes many questions to find out.
+pub(crate) async fn agreed<T>(what: &str, mut state: impl FnMut() -> Result<T, String>) -> T {
+    let asked = || {
+        let answer = state();
+        async {
+            sleep(Duration::from_millis(20)).await;
+            answer
+        }
+    };
+    wait_until(what, AGREE, asked).await
+}
+
+/// What a cluster is started with.
+#[derive(Debug)]
+pub struct ClusterBuilder {
+    masters: usize,
+    replicas: usize,
+    node: Builder,
+}
+
+impl ClusterBuilder {
+    /// More command line arguments for each node, as in `.args(["--cluster-require-full-coverage", "no"])`.
+    #[must_use]
+    pub fn args<A: Into<String>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.node = self.node.args(args);
+        self
+    }
+
+    /// Clients and nodes speak TLS, with the files given, and clients show a certificate. Tests still look at nodes without it.
+    #[must_use]
+    pub fn tls(mut self, cert: &Path, key: &Path, ca: &Path) -> Self {
+        self.node = self.node.tls_beside(cert, key, ca).args(["--tls-cluster", "yes"]);
+        self
+    }
+
+    /// Every node wants this password.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.node = self.node.password(password);
+        self
+    }
+
+    /// Starts the nodes, joins them, and waits until each says that all is well.
+    ///
+    /// # Panics
+    /// If they don't get there.
+    pub async fn start(self) -> Cluster {
+        let cluster = blocking(move || self.join()).await;
+        cluster.settled().await;
+        cluster.replicate().await;
+        cluster
+    }
+
+    /// Nodes that have been told of each other. The first are the masters.
+    fn join(self) -> Cluster {
+        let start = |_| self.node.clone().start_sync();
+        let nodes: Vec<Redis> = (0..self.masters * (1 + self.replicas)).map(start).collect();
+        let ids = nodes.iter().map(|node| node.cmd(&["CLUSTER", "MYID"]).text()).collect();
+        let share = usize::from(SLOTS).div_ceil(self.masters);
+        for (index, node) in nodes.iter().enumerate() {
+            let mut resp = node.resp();
+            resp.cmd(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+            if index < self.masters {
+                let slots = (0..usize::from(SLOTS)).skip(index * share).take(share);
+                let words = ["CLUSTER", "ADDSLOTS"].map(str::to_owned).into_iter().chain(slots.map(|slot| slot.to_string()));
+                resp.cmd(&words.collect::<Vec<_>>());
+            }
+            for other in &nodes[..index] {
+                let other = other.public_address();
+                resp.cmd(&["CLUSTER", "MEET", &other.ip().to_string(), &other.port().to_string()]);
+            }
+        }
+        Cluster { nodes, ids, masters: self.masters }
+    }
+}
+
+/// A running cluster; dropping it kills all of it. Nodes go by their index: at first the masters in the order of their slots, then the
+/// replicas, and who is what changes with each failover.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Redis>,
+    ids: Vec<String>,
+    masters: usize,
+}
+
+/// What a node is in the eyes of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    /// Whose replica it is, if it is one.
+    of: Option<usize>,
+    /// From and to, both included.
+    slots: Vec<(u16, u16)>,
+}
+
+impl Seen {
+    fn has(&self, slot: u16) -> bool {
+        self.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
+    }
+}
+
+type View = BTreeMap<usize, Seen>;
+
+impl Cluster {
+    /// Starts a cluster of so many masters with so many replicas each.
+    ///
+    /// # Panics
+    /// If it doesn't come to be.
+    pub async fn start(masters: usize, replicas: usize) -> Self {
+        Self::builder(masters, replicas).start().await
+    }
+
+    /// A cluster with settings.
+    pub fn builder(masters: usize, replicas: usize) -> ClusterBuilder {
+        let args = ["--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0", "--cluster-migration-barrier", "100"];
+        let node = Redis::builder().node().args(args).args(["--repl-diskless-sync-delay", "0"]);
+        ClusterBuilder { masters, replicas, node }
+    }
+
+    /// `redis-cluster://` (or `rediss-cluster://`) and all of its nodes.
+    pub fn url(&self) -> String {
+        let scheme = if self.nodes[0].url().starts_with("rediss") { "rediss" } else { "redis" };
+        let hosts: Vec<String> = self.nodes.iter().map(|node| node.public_address().to_string()).collect();
+        format!("{scheme}-cluster://{}", hosts.join(","))
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
+    }
+
+    /// One of them.
+    pub fn node(&self, index: usize) -> &Redis {
+        &self.nodes[index]
+    }
+
+    /// One of them, to kill it and to start it again.
+    pub fn node_mut(&mut self, index: usize) -> &mut Redis {
+        &mut self.nodes[index]
+    }
+
+    /// The nodes that have slots, as a living one sees it.
+    pub fn masters(&self) -> Vec<usize> {
+        self.any_view().into_iter().filter(|(_, seen)| !seen.slots.is_empty()).map(|(index, _)| index).collect()
+    }
+
+    /// The replicas of a master, as a living node sees it.
+    pub fn replicas_of(&self, master: usize) -> Vec<usize> {
+        self.any_view().into_iter().filter(|(_, seen)| seen.of == Some(master)).map(|(index, _)| index).collect()
+    }
+
+    /// The node that has this slot, as a living one sees it.
+    ///
+    /// # Panics
+    /// If nobody has it.
+    pub fn owner(&self, slot: u16) -> usize {
+        let owner = self.any_view().into_iter().find(|(_, seen)| seen.has(slot));
+        owner.unwrap_or_else(|| panic!("no node has slot {slot}")).0
+    }
+
+    /// The node that has the slot of this key.
+    ///
+    /// # Panics
+    /// If nobody has it.
+    pub fn owner_of(&self, key: impl AsRef<[u8]>) -> usize {
+        self.owner(slot_of(key))
+    }
+
+    /// Runs a command on the node that has this key's slot.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn cmd<A: AsRef<[u8]>>(&self, key: &str, args: &[A]) -> Value {
+        self.node(self.owner_of(key)).cmd(args)
+    }
+
+    /// Waits until all running nodes say that all is well and agree on who has which slots.
+    ///
+    /// # Panics
+    /// If they don't.
+    pub async fn settled(&self) {
+        agreed("the nodes of the cluster to agree", || self.agreement().map(drop)).await;
+    }
+
+    /// Waits until another node has taken the slots of this one, which was killed or is stopped, and all running nodes know. Returns it.
+    ///
+    /// # Panics
+    /// If nobody does.
+    pub async fn replaced(&self, master: usize, slot: u16) -> usize {
+        let state = || {
+            let view = self.agreement()?;
+            let owner = view.iter().find(|(_, seen)| seen.has(slot)).map(|(index, _)| *index);
+            owner.filter(|owner| *owner != master).ok_or_else(|| format!("slot {slot} is with {owner:?}"))
+        };
+        agreed("another node to have the slot", state).await
+    }
+
+    /// Has a replica take over from its living master, without loss, and waits until all nodes know. Returns the new master.
+    ///
+    /// # Panics
+    /// If it has no replica, or the replica doesn't.
+    pub async fn fail_over(&self, master: usize) -> usize {
+        let replica = *self.replicas_of(master).first().expect("a master with a replica");
+        let state = || {
+            let view = self.agreement()?;
+            if view[&replica].of.is_none() {
+                return Ok(());
+            }
+            // Refused while one is under way.
+            let answer = self.node(replica).resp().try_cmd(&["CLUSTER", "FAILOVER"]);
+            Err(format!("{replica} is a replica still; CLUSTER FAILOVER: {answer:?}"))
+        };
+        agreed("the replica to take over", state).await;
+        replica
+    }
+
+    /// Begins to move a slot: the two nodes redirect and ask for it from now on, until [`Migration::finish`].
+    ///
+    /// # Panics
+    /// If the nodes refuse.
+    pub fn migrate(&self, slot: u16, to: usize) -> Migration<'_> {
+        let from = self.owner(slot);
+        let migration = Migration { cluster: self, slot, from, to, source: self.node(from).resp(), target: self.node(to).resp() };
+        migration.begin()
+    }
+
+    /// Moves slots with their keys, one after the other, while clients go on.
+    ///
+    /// # Panics
+    /// If the nodes refuse.
+    pub async fn reshard(&self, slots: impl IntoIterator<Item = u16>, to: usize) {
+        for slot in slots.into_iter().filter(|slot| self.owner(*slot) != to) {
+            let mut migration = self.migrate(slot, to);
+            while migration.move_keys(10) > 0 {
+                yield_now().await;
+            }
+            migration.finish();
+            yield_now().await;
+        }
+    }
+
+    async fn replicate(&self) {
+        for (replica, node) in self.nodes.iter().enumerate().skip(self.masters) {
+            node.cmd(&["CLUSTER", "REPLICATE", &self.ids[replica % self.masters]]);
+        }
+        let state = || {
+            self.agreement()?;
+            self.nodes.iter().skip(self.masters).try_for_each(in_sync)
+        };
+        agreed("the replicas to be in sync", state).await;
+    }
+
+    /// What all running nodes say, if they say the same and that all is well.
+    fn agreement(&self) -> Result<View, String> {
+        let mut views: Vec<View> = Vec::new();
+        for node in self.running() {
+            let mut resp = node.try_resp().map_err(|error| error.to_string())?;
+            let info = resp.try_cmd(&["CLUSTER", "INFO"]).map_err(|error| error.to_string())?.text();
+            if !info.contains("cluster_state:ok") {
+                return Err(format!("port {}: {info}", node.port()));
+            }
+            let view = self.view(&mut resp).ok_or_else(|| format!("port {} doesn't know all nodes: {info}", node.port()))?;
+            views.push(view);
+        }
+        let first = views.pop().ok_or("no node is running")?;
+        if views.iter().all(|view| *view == first) { Ok(first) } else { Err(format!("{views:?} and {first:?}")) }
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Redis> {
+        self.nodes.iter().filter(|node| node.is_running())
+    }
+
+    fn any_view(&self) -> View {
+        let node = self.running().next().expect("a running node");
+        self.view(&mut node.resp()).expect("a node that knows all others")
+    }
+
+    /// Lines of: id, address, flags, master's id or `-`, three numbers, link state, slots.
+    fn view(&self, resp: &mut Resp) -> Option<View> {
+        let text = resp.try_cmd(&["CLUSTER", "NODES"]).ok()?.text();
+        let index = |id: &str| self.ids.iter().position(|known| known == id);
+        let view: Option<View> = text
+            .lines()
+            .map(|line| {
+                let words: Vec<&str> = line.split(' ').collect();
+                let slots = words.get(8..)?.iter().filter_map(|word| range(word)).collect();
+                Some((index(words[0])?, Seen { of: index(words[3]), slots }))
+            })
+            .collect();
+        view.filter(|view| view.len() == self.nodes.len())
+    }
+}
+
+/// `5`, or `0-5460`; slots on the move are in brackets, and told with those that a node has.
+fn range(word: &str) -> Option<(u16, u16)> {
+    let (from, to) = word.split_once('-').unwrap_or((word, word));
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
+/// Whether a replica has all that its master has.
+pub(crate) fn in_sync(replica: &Redis) -> Result<(), String> {
+    let info = replica.cmd(&["INFO", "replication"]).text();
+    if info.contains("role:slave") && info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
+}
+
+/// The slot of a key: CRC16 (XMODEM) of it, or of what stands in its first braces.
+pub fn slot_of(key: impl AsRef<[u8]>) -> u16 {
+    let key = key.as_ref();
+    let tag = key.iter().position(|byte| *byte == b'{').map(|open| &key[open + 1..]);
+    let tag = tag.and_then(|rest| rest.iter().position(|byte| *byte == b'}').map(|close| &rest[..close]));
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    let byte =
+        |crc: u16, byte: &u8| (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| (crc << 1) ^ if crc >> 15 == 1 { 0x1021 } else { 0 });
+    hashed.iter().fold(0, byte) % SLOTS
+}
+
+/// A slot on its way from one node to another. Dropped, it stays as it is: half moved.
+pub struct Migration<'a> {
+    cluster: &'a Cluster,
+    slot: u16,
+    from: usize,
+    to: usize,
+    source: Resp,
+    target: Resp,
+}
+
+impl Migration<'_> {
+    fn begin(mut self) -> Self {
+        let slot = self.slot.to_string();
+        self.target.cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.cluster.ids[self.from]]);
+        self.source.cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.cluster.ids[self.to]]);
+        self
+    }
+
+    /// The node that it comes from.
+    pub fn from(&self) -> usize {
+        self.from
+    }
+
+    /// Moves at most so many keys of the slot; returns how many there were to move.
+    ///
+    /// # Panics
+    /// If the nodes refuse.
+    pub fn move_keys(&mut self, most: usize) -> usize {
+        let keys = self.source.cmd(&["CLUSTER", "GETKEYSINSLOT", &self.slot.to_string(), &most.to_string()]);
+        let Value::Array(keys) = keys else { panic!("expected keys, got {keys:?}") };
+        let keys = keys.into_iter().filter_map(|key| if let Value::Bulk(key) = key { Some(key) } else { None });
+        self.move_these(&keys.collect::<Vec<_>>())
+    }
+
+    /// Moves these keys, as far as they are there still; returns how many were named.
+    ///
+    /// # Panics
+    /// If the nodes refuse.
+    pub fn move_these<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> usize {
+        if keys.is_empty() {
+            return 0;
+        }
+        let target = self.cluster.node(self.to);
+        let (host, port) = (target.public_address().ip().to_string(), target.public_address().port().to_string());
+        let mut words: Vec<&[u8]> = [&*host, &*port, "", "0", "5000"].map(str::as_bytes).to_vec();
+        words.insert(0, b"MIGRATE");
+        if let Some(password) = target.password() {
+            words.extend([b"AUTH", password.as_bytes()]);
+        }
+        words.push(b"KEYS");
+        words.extend(keys.iter().map(AsRef::as_ref));
+        self.source.cmd(&words);
+        keys.len()
+    }
+
+    /// Gives the slot to its new node, which all masters are told.
+    ///
+    /// # Panics
+    /// If the nodes refuse.
+    pub fn finish(mut self) {
+        let slot = self.slot.to_string();
+        let words = ["CLUSTER", "SETSLOT", &slot, "NODE", &self.cluster.ids[self.to]];
+        self.target.cmd(&words);
+        self.source.cmd(&words);
+        for other in self.cluster.masters().into_iter().filter(|index| ![self.from, self.to].contains(index)) {
+            if self.cluster.node(other).is_running() {
+                self.cluster.node(other).cmd(&words);
+            }
+        }
+    }
+}
