@@ -43,7 +43,42 @@ pub(crate) fn in_path(names: &[&str]) -> Option<PathBuf> {
     env::split_paths(&path).flat_map(|dir| names.iter().map(move |name| dir.join(name))).find(|file| file.is_file())
 }
 
+/// Builds a package as it would be installed, and returns where cargo says this binary of it is. Says so on standard error: the output may be a
+/// program's to read.
+pub(crate) fn build_release(package: &str, binary: &str) -> Result<PathBuf, String> {
+    eprintln!("Building {binary} (cargo build --release; the first time takes some minutes).");
+    let mut cargo = cargo(&["build", "--release", "--package", package, "--message-format=json-render-diagnostics"]);
+    let messages = output(cargo.stdin(Stdio::null()))?;
+    executable(&messages, binary).ok_or_else(|| format!("cargo built no program named {binary}"))
+}
+
+/// The path in cargo's message on the binary.
+fn executable(messages: &str, binary: &str) -> Option<PathBuf> {
+    let parsed = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let built = parsed.filter(|message| message["target"]["name"] == binary);
+    built.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
+}
+
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     format!("`{}`", words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_is_found_among_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"unstale"},"executable":null}"#,
+            "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"unstale"},"executable":"/t/release/unstale"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#
+        );
+        assert_eq!(executable(messages, "unstale"), Some(PathBuf::from("/t/release/unstale")));
+    }
 }

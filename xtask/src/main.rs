@@ -4,6 +4,7 @@
 mod command;
 mod demo;
 mod servers;
+mod soak;
 mod test;
 mod tidy;
 
@@ -15,6 +16,9 @@ The project's commands.
   cargo xtask demo [--keep]  what unstale does, shown on a private Redis with two APIs and a sidecar each; under a minute after the build
   cargo xtask test [STEP…]   everything that must hold before a change is pushed, installing what it needs;
                              with STEP only these: fmt, tidy, clippy, build, test, doc
+  cargo xtask soak …         real sidecars under load and faults at random, and an oracle that names every lost or late invalidation
+                             (--minutes, --topology, --sidecars, --seed; --help tells all)
+  cargo xtask kills …        kill -9 of sidecars at random and at each named point, and whether anything is lost (--kills, --events, --seed)
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
   cargo xtask help           this text
 ";
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
+        "soak" | "kills" => soak::run(command, rest),
         "tidy" => tidy::run(rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

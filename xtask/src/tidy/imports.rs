@@ -6,10 +6,10 @@ use super::metadata::Workspace;
 pub(super) const RANKS: [&[&str]; 5] = [&["events"], &["router", "batcher", "connect"], &["source", "sink"], &["pipeline"], &["daemon"]];
 
 /// Crates beside the ranks: no crate of the program is built with them, and they are built with none of it.
-const TOOLS: [&str; 3] = ["testkit", "tests", "xtask"];
+const TOOLS: [&str; 4] = ["soak", "testkit", "tests", "xtask"];
 
-/// The one tool that may be built with all of it: the end-to-end tests.
-const END_TO_END: &str = "tests";
+/// The tools that may be built with all of it, for they look at the whole program from outside: the end-to-end tests and the soak.
+const END_TO_END: [&str; 2] = ["soak", "tests"];
 
 /// What only one crate may name, so that it can be replaced.
 const KEPT_TO: [(&str, &str); 2] = [("fred", "connect"), ("figment", "daemon")];
@@ -41,7 +41,7 @@ fn unranked(name: &str) -> Option<String> {
 }
 
 fn upward(workspace: &Workspace, name: &str) -> Vec<String> {
-    let allowed = |import: &str| name == END_TO_END || rank(import).is_some_and(|below| rank(name).is_some_and(|own| below < own));
+    let allowed = |import: &str| END_TO_END.contains(&name) || rank(import).is_some_and(|below| rank(name).is_some_and(|own| below < own));
     let wrong = workspace.own_imports(name).into_iter().filter(|import| !allowed(import));
     wrong.map(|import| format!("{name} imports {import}, which is not of a lower rank (ranks: {})", shown_ranks())).collect()
 }

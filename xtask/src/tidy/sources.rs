@@ -25,7 +25,7 @@ struct Source {
 
 pub(super) fn problems(root: &Path) -> Result<Vec<String>, String> {
     let mut sources = Vec::new();
-    for dir in ["crates", "tests", "xtask"] {
+    for dir in ["crates", "soak", "tests", "xtask"] {
         collect(root, &root.join(dir), &mut sources)?;
     }
     sources.sort_by(|one, other| one.path.cmp(&other.path));

@@ -1,0 +1,66 @@
+//! The servers of a run, and what may be done to them.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::calendar::Calendar;
+use crate::client::Route;
+
+/// Something that may be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Deed {
+    /// Its name in the report.
+    pub kind: &'static str,
+    /// How often it is done in relation to others.
+    pub weight: u32,
+    /// How long after its end events may be late because of it.
+    pub grace: Duration,
+}
+
+/// Who does a deed.
+pub struct Strike<'a> {
+    /// Where it is noted.
+    pub calendar: &'a Calendar,
+    /// What decides about its details.
+    pub random: &'a mut StdRng,
+}
+
+impl Strike<'_> {
+    /// Notes that it begins.
+    pub fn begin(&self, deed: &Deed, what: String) -> usize {
+        self.calendar.begin(deed.kind, what, deed.grace)
+    }
+
+    /// Notes that it is over.
+    pub fn end(&self, fault: usize) {
+        self.calendar.end(fault);
+    }
+
+    /// Lets it last, for a random number of milliseconds.
+    pub fn pass(&mut self, milliseconds: Range<u64>) {
+        thread::sleep(Duration::from_millis(self.random.random_range(milliseconds)));
+    }
+}
+
+/// A topology of real servers.
+pub trait Stage: Send {
+    /// Where the application finds its keys.
+    fn route(&self) -> Arc<dyn Route>;
+
+    /// The URL for each of the sidecars.
+    fn urls(&self) -> Vec<String>;
+
+    /// Whether its servers may lose what they confirmed to one who didn't wait for replicas.
+    fn may_lose(&self) -> bool;
+
+    /// What may be done to it.
+    fn deeds(&self) -> &'static [Deed];
+
+    /// Does one of [`Stage::deeds`].
+    fn act(&mut self, deed: &Deed, strike: &mut Strike<'_>);
+}
