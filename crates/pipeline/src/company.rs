@@ -121,6 +121,9 @@ impl State {
             Ok(beat) => {
                 self.membership.heard(&beat);
                 self.watch.answered(took);
+                if beat.found_stray {
+                    journal::stray_lease(&self.names.lease);
+                }
                 if beat.holds_lease != self.is_reader() {
                     tracing::info!(reader = beat.holds_lease, "{}", lease_text(beat.holds_lease));
                     self.next_survey = now;

@@ -82,6 +82,11 @@ pub(crate) fn no_stream(key: &str, fault: &Fault) {
     tracing::warn!(%fault, "the key {key} is no stream: rename or delete it; until then nothing can be read from it");
 }
 
+/// Nobody read the ordinary stream, nor could have.
+pub(crate) fn stray_lease(key: &str) {
+    tracing::warn!("the lease {key} belonged to nobody who lives and would not have run out: somebody set it by hand; it was removed");
+}
+
 /// Remembers what the last summary said.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {

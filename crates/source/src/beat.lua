@@ -1,11 +1,22 @@
 -- One beat: says that this instance lives, keeps or takes the lease, and lists who lives.
--- KEYS: beats, lease. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms).
+-- KEYS: beats, lease. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms), from which age on one is dead (ms).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- The removal comes first: with a write behind it the ZADD passes under `maxmemory`, and so does the SET.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
-local lease, holder = tonumber(ARGV[2]), redis.call('GET', KEYS[2])
+local lease, holder = tonumber(ARGV[2]), redis.pcall('GET', KEYS[2])
+-- A lease runs out unless it is renewed. One that doesn't was set by hand: without a time limit, with a long one, or as another type.
+-- If its holder lives it makes it an ordinary one with its next beat; else it would keep everybody from reading.
+local stray = 0
+if type(holder) == 'table' then
+  redis.call('DEL', KEYS[2])
+  holder, stray = false, 1
+elseif holder and holder ~= ARGV[1] and lease > 0 then
+  local left, beat = redis.call('PTTL', KEYS[2]), redis.call('ZSCORE', KEYS[1], holder)
+  local dead = not beat or tonumber(beat) < now - ARGV[4]
+  if dead and (left < 0 or left > lease) then holder, stray = false, 1 end
+end
 local held = 0
 if holder == ARGV[1] then
   if lease > 0 then
@@ -18,4 +29,4 @@ elseif not holder and lease > 0 then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', lease)
   held = 1
 end
-return {now, held, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')}
+return {now, held, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), stray}

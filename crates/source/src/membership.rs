@@ -27,6 +27,8 @@ pub struct Beat {
     pub alive: Vec<String>,
     /// Whether others may be judged dead: one's own beats have gone through for so long that theirs would have too.
     pub may_judge: bool,
+    /// Whether a lease was removed that nobody renewed and that would not have run out: somebody had set it by hand.
+    pub found_stray: bool,
 }
 
 impl Beat {
@@ -86,10 +88,10 @@ impl Membership {
     /// Says that this instance lives; keeps or takes the lease if it is wanted, else gives it up.
     pub async fn beat(&self, wants_lease: bool) -> Result<Beat, Fault> {
         let lease = if wants_lease { LEASE.as_millis() } else { 0 };
-        let args = vec![self.instance.clone(), lease.to_string(), KEPT.to_string()];
+        let args = vec![self.instance.clone(), lease.to_string(), KEPT.to_string(), ALIVE.to_string()];
         let reply = self.client.eval(&self.beat, self.keys(2), bytes(args)).await?;
         let parts = reply.array()?;
-        let [now, held, beats] = <[_; 3]>::try_from(parts).map_err(|_| malformed())?;
+        let [now, held, beats, stray] = <[_; 4]>::try_from(parts).map_err(|_| malformed())?;
         let now_ms = now.count()?;
         let mut alive = Vec::new();
         for pair in beats.array()?.chunks_exact(2) {
@@ -99,7 +101,8 @@ impl Membership {
                 alive.push(pair[0].text()?.to_owned());
             }
         }
-        Ok(Beat { now_ms, holds_lease: held.int()? == 1, alive, may_judge: self.rhythm.add(now_ms).may_judge() })
+        let (holds_lease, found_stray) = (held.int()? == 1, stray.int()? == 1);
+        Ok(Beat { now_ms, holds_lease, alive, may_judge: self.rhythm.add(now_ms).may_judge(), found_stray })
     }
 
     /// Takes note of a beat that went through. Kept apart from [`Membership::beat`] so that a beat can be a future of its own.

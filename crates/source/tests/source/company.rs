@@ -103,3 +103,38 @@ async fn beats_and_lease_need_no_memory() {
     assert!(held.holds_lease);
     assert_eq!(held.alive, ["one"]);
 }
+
+#[tokio::test]
+async fn a_lease_set_by_hand_for_nobody_who_lives_is_removed() {
+    let world = World::start().await;
+    let mut one = world.member("one");
+    let lease = world.names.lease.clone();
+    let by_hand: [&[&str]; 4] =
+        [&["SET", &lease, "nobody"], &["SET", &lease, "nobody", "EX", "3600"], &["SET", &lease, ""], &["RPUSH", &lease, "no", "text"]];
+    for set in by_hand {
+        world.redis.cmd(&["DEL", &lease]);
+        world.redis.cmd(set);
+        let found = beat(&mut one, true).await;
+        assert_eq!((found.holds_lease, found.found_stray), (true, true), "{set:?}");
+        let left = world.redis.cmd(&["PTTL", &lease]).int();
+        assert!((1..=2000).contains(&left), "{set:?}: {left} ms");
+        assert!(!beat(&mut one, true).await.found_stray);
+    }
+}
+
+#[tokio::test]
+async fn an_ordinary_lease_and_one_of_a_living_holder_are_left() {
+    let world = World::start().await;
+    let (mut one, mut two) = (world.member("one"), world.member("two"));
+    let lease = world.names.lease.clone();
+    // Its holder has no beat, but it runs out.
+    world.redis.cmd(&["SET", &lease, "nobody", "PX", "1900"]);
+    let found = beat(&mut one, true).await;
+    assert_eq!((found.holds_lease, found.found_stray), (false, false));
+    // It doesn't run out, but its holder lives, and renews it.
+    world.redis.cmd(&["SET", &lease, "one"]);
+    let found = beat(&mut two, true).await;
+    assert_eq!((found.holds_lease, found.found_stray), (false, false));
+    assert!(beat(&mut one, true).await.holds_lease);
+    assert!((1..=2000).contains(&world.redis.cmd(&["PTTL", &lease]).int()));
+}
