@@ -246,6 +246,23 @@ impl Client {
         reply.array()?.iter().map(Reply::entry_id).collect()
     }
 
+    /// Sets the idle time of those pending entries to zero that were delivered, or had it set, at least `min_idle` ago, and makes them this
+    /// consumer's; how often they count as delivered stays. Returns them.
+    pub async fn xclaim_keep(
+        &self,
+        stream: &str,
+        group: &str,
+        consumer: &str,
+        min_idle: Duration,
+        ids: &[EntryId],
+    ) -> Result<Vec<EntryId>, Fault> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let command = Command::new("XCLAIM").stream(stream).text(group).text(consumer).number(min_idle.as_millis()).ids(ids);
+        self.reply(command.text("JUSTID")).await?.array()?.iter().map(Reply::entry_id).collect()
+    }
+
     /// The groups of a stream.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use unstale_pipeline::stats::{Labels, Stats};
 use unstale_pipeline::{Ended, Parts, Pipeline, ROLES, Settings, Unrouted};
 use unstale_router::Router;
 use unstale_sink::{Budgets, Clients, Sink, Stage};
-use unstale_source::{Group, Letters, LettersConfig, Membership, Names, Reader, Start};
+use unstale_source::{EntryLimit, Group, Letters, LettersConfig, Membership, Names, Reader, Start};
 
 use crate::cli::Exit;
 use crate::config::{self, Config, Loaded};
@@ -184,7 +184,7 @@ fn letters_config(config: &Config, names: &Names, instance: &str) -> LettersConf
         stream: names.dead.clone(),
         retain: config.dead_letters.retain,
         retain_bytes: config.dead_letters.retain_bytes,
-        entry: size(config.limits.entry),
+        entry: EntryLimit::new(size(config.limits.entry)),
         origin: instance.to_owned(),
     }
 }
@@ -193,7 +193,7 @@ fn settings(config: &Config, router: &Router, names: &Names) -> Settings {
     let health = &config.health;
     Settings {
         batching: batching(&config.batching, router),
-        entry_bytes: size(config.limits.entry),
+        entry: EntryLimit::new(size(config.limits.entry)),
         memory: size(config.limits.memory),
         unrouted: match config.bus.unrouted {
             config::Unrouted::Ack => Unrouted::Acknowledge,

@@ -10,22 +10,12 @@ use std::time::{Duration, Instant};
 use unstale_connect::{Client, Fault, PendingEntry};
 use unstale_events::{EntryId, StreamKind};
 use unstale_sink::Sink;
-use unstale_source::{Beat, Claimed, Group, Letter, Letters, Membership, Survey};
+use unstale_source::{Beat, Claimed, EntryLimit, Group, Letter, Letters, Membership, Survey};
 
-/// How long an entry of a dead instance has been quiet at least, so that two who find it don't both take it.
-const QUIET: Duration = Duration::from_secs(1);
+use crate::walk::{Found, Source, Whose};
 
 /// A chore under way.
 pub(crate) type Chore = BoxFuture<'static, Done>;
-
-/// Which pending entries a chore listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// This process's own: whatever it doesn't hold was lost on the way.
-    Own,
-    /// A dead instance's, or what a living one has had for too long.
-    Others,
-}
 
 /// What a chore brought.
 #[derive(Debug)]
@@ -35,8 +25,9 @@ pub(crate) enum Done {
     /// With what was to be released, and as how often delivered.
     Released(StreamKind, u64, Vec<EntryId>, Result<(), Fault>),
     Listed(StreamKind, Whose, Result<Vec<PendingEntry>, Fault>),
-    /// With how often each was delivered before.
-    Claimed(StreamKind, Vec<(EntryId, u64)>, Result<Claimed, Fault>),
+    /// With what was to be claimed, and how often each was delivered before.
+    Claimed(StreamKind, Whose, Vec<Found>, Result<Claimed, Fault>),
+    Kept(StreamKind, Result<(), Fault>),
     /// With the time that the answer took.
     Beaten(Result<Beat, Fault>, Duration),
     Surveyed(StreamKind, Result<Survey, Fault>),
@@ -54,11 +45,11 @@ pub(crate) fn ack(group: &Group, ids: Vec<EntryId>) -> Chore {
 }
 
 /// `after` delays a burial that failed before.
-pub(crate) fn bury(group: &Group, letters: &Letters, mut letter: Box<Letter>, after: Duration) -> Chore {
+pub(crate) fn bury(group: &Group, letters: &Letters, mut letter: Box<Letter>, limit: EntryLimit, after: Duration) -> Chore {
     let (group, letters) = (group.clone(), letters.clone());
     async move {
         tokio::time::sleep(after).await;
-        let buried = match fill(&group, &mut letter).await {
+        let buried = match fill(&group, &mut letter, limit).await {
             Ok(()) => letters.bury(&letter).await,
             Err(fault) => Err(fault),
         };
@@ -67,10 +58,10 @@ pub(crate) fn bury(group: &Group, letters: &Letters, mut letter: Box<Letter>, af
     .boxed()
 }
 
-/// A letter whose entry was let go of after it was routed gets its fields back from the stream.
-async fn fill(group: &Group, letter: &mut Letter) -> Result<(), Fault> {
-    if letter.fields.is_empty() {
-        letter.fields = group.read_again(letter.id).await?.and_then(|entry| entry.fields).unwrap_or_default();
+/// A letter whose entry was let go of after it was routed, or was too large to be read, gets its fields from the stream.
+async fn fill(group: &Group, letter: &mut Letter, limit: EntryLimit) -> Result<(), Fault> {
+    if letter.body.fields.is_empty() {
+        letter.body = group.body(letter.id, limit).await?;
     }
     Ok(())
 }
@@ -84,56 +75,30 @@ pub(crate) fn release(group: &Group, ids: Vec<EntryId>, deliveries: u64) -> Chor
     .boxed()
 }
 
-/// All of this process's own pending entries.
-pub(crate) fn list_own(group: &Group) -> Chore {
+/// A page of pending entries.
+pub(crate) fn list(group: &Group, whose: Whose, source: Source, from: EntryId) -> Chore {
     let group = group.clone();
     async move {
-        let listed = list(&group, &[group.consumer().to_owned()], Duration::ZERO).await;
-        Done::Listed(group.kind(), Whose::Own, listed)
+        let listed = group.pending(source.consumer.as_deref(), from, source.min_idle).await;
+        Done::Listed(group.kind(), whose, listed)
     }
     .boxed()
 }
 
-/// The pending entries of dead consumers, and those that anybody has had for at least `stuck`.
-pub(crate) fn list_others(group: &Group, dead: Vec<String>, stuck: Duration) -> Chore {
+pub(crate) fn claim(group: &Group, found: Vec<Found>, min_idle: Duration, whose: Whose, enough: usize, limit: EntryLimit) -> Chore {
     let group = group.clone();
-    async move {
-        let listed = async {
-            let mut found = list(&group, &dead, QUIET).await?;
-            found.extend(group.pending(None, EntryId::ZERO, stuck).await?);
-            Ok(found)
-        };
-        Done::Listed(group.kind(), Whose::Others, listed.await)
-    }
-    .boxed()
-}
-
-async fn list(group: &Group, consumers: &[String], min_idle: Duration) -> Result<Vec<PendingEntry>, Fault> {
-    let mut found = Vec::new();
-    for consumer in consumers {
-        let mut from = EntryId::ZERO;
-        loop {
-            let page = group.pending(Some(consumer), from, min_idle).await?;
-            let Some(last) = page.last().map(|entry| entry.id) else { break };
-            found.extend(page);
-            if last == EntryId::MAX {
-                break;
-            }
-            from = last.next();
-        }
-    }
-    Ok(found)
-}
-
-pub(crate) fn claim(group: &Group, found: Vec<(EntryId, u64)>, whose: Whose) -> Chore {
-    let group = group.clone();
-    let min_idle = if whose == Whose::Own { Duration::ZERO } else { QUIET };
     async move {
         let ids: Vec<EntryId> = found.iter().map(|(id, _)| *id).collect();
-        let claimed = group.claim(&ids, min_idle).await;
-        Done::Claimed(group.kind(), found, claimed)
+        let claimed = group.claim(&ids, min_idle, enough, limit).await;
+        Done::Claimed(group.kind(), whose, found, claimed)
     }
     .boxed()
+}
+
+/// Entries have been held for long; `since` is as in [`Group::keep`].
+pub(crate) fn keep(group: &Group, ids: Vec<EntryId>, since: Duration) -> Chore {
+    let group = group.clone();
+    async move { Done::Kept(group.kind(), group.keep(&ids, since).await) }.boxed()
 }
 
 pub(crate) fn beat(membership: &Membership, wants_lease: bool) -> Chore {

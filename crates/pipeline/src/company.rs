@@ -5,14 +5,18 @@ use std::time::{Duration, Instant};
 
 use unstale_connect::{Fault, FaultKind, PendingEntry};
 use unstale_events::{EntryId, StreamKind};
-use unstale_source::{Beat, Claimed, Letter, Survey};
+use unstale_source::{Beat, Claimed, Letter, Size, Survey};
 
-use crate::chores::{self, Done, Whose};
+use crate::chores::{self, Done};
 use crate::inputs::Inputs;
-use crate::intake;
+use crate::intake::How;
 use crate::journal;
 use crate::pipeline::{Grave, PAUSE, State};
-use crate::stream::{Found, Stream};
+use crate::stream::Stream;
+use crate::walk::{Found, Whose};
+
+/// How many names of dead consumers are removed at a time.
+const REMOVALS: usize = 100;
 
 impl State {
     pub(crate) fn done(&mut self, done: Done, inputs: &mut Inputs, now: Instant) {
@@ -21,12 +25,14 @@ impl State {
             Done::Buried(kind, letter, buried) => self.buried(inputs.stream(kind), letter, buried, now),
             Done::Released(kind, deliveries, ids, released) => {
                 let failed = released.map_err(|fault| self.trouble("release", &fault, now)).is_err();
-                inputs.stream(kind).release_ended(failed.then_some((deliveries, ids)), now);
+                let entries = ids.len();
+                inputs.stream(kind).recovery.release_ended(entries, failed.then_some((deliveries, ids)), now);
             }
             Done::Tidied(Ok(())) => {}
             Done::Tidied(Err(fault)) => self.trouble("tidy", &fault, now),
-            Done::Listed(kind, whose, listed) => self.listed(kind, whose, listed, inputs, now),
-            Done::Claimed(kind, before, claimed) => self.claimed(kind, &before, claimed, inputs, now),
+            Done::Listed(kind, whose, listed) => self.listed(inputs.stream(kind), whose, listed, now),
+            Done::Claimed(kind, whose, before, claimed) => self.claimed(kind, whose, &before, claimed, inputs, now),
+            Done::Kept(kind, kept) => self.kept(inputs.stream(kind), kept, now),
             Done::Beaten(beat, took) => self.beaten(beat, took, now),
             Done::Surveyed(kind, survey) => self.surveyed(kind, survey, inputs, now),
             Done::Lost(kind, lost) => self.lost_unread(kind, lost, inputs, now),
@@ -55,7 +61,7 @@ impl State {
         match buried {
             Ok(_) => {
                 journal::buried(&letter);
-                self.grave_bytes = self.grave_bytes.saturating_sub(intake::weight(&letter.fields));
+                self.grave_bytes = self.grave_bytes.saturating_sub(Size::of(&letter.body.fields).weight());
                 stream.owed.push(letter.id);
             }
             Err(fault) => {
@@ -65,53 +71,81 @@ impl State {
         }
     }
 
-    /// Claims of what was found pending all that isn't held here.
-    fn listed(&mut self, kind: StreamKind, whose: Whose, listed: Result<Vec<PendingEntry>, Fault>, inputs: &mut Inputs, now: Instant) {
-        let stream = inputs.stream(kind);
-        let found = match listed {
-            Ok(found) => found,
+    /// Of what was found pending all is to be claimed that isn't held here.
+    fn listed(&mut self, stream: &mut Stream, whose: Whose, listed: Result<Vec<PendingEntry>, Fault>, now: Instant) {
+        match listed {
+            Ok(page) => {
+                let wanted = stream.choose(&page, whose);
+                if let Some(walk) = stream.recovery.walk(whose) {
+                    walk.listed(page.last().map(|entry| entry.id), wanted);
+                }
+            }
             Err(fault) => {
                 self.trouble("claim", &fault, now);
-                stream.looked(whose);
-                stream.recover_later(now);
-                return;
+                stream.recovery.walk_failed(whose, now);
             }
-        };
-        stream.looked(whose);
-        // Who ends leaves the work of others to others.
-        if whose == Whose::Others && self.draining.is_some() {
-            return;
-        }
-        let plain = stream.choose(found, whose);
-        if !plain.is_empty() {
-            let claim = stream.claim(plain, whose);
-            inputs.chores.push(claim);
         }
     }
 
-    fn claimed(&mut self, kind: StreamKind, before: &[Found], claimed: Result<Claimed, Fault>, inputs: &mut Inputs, now: Instant) {
+    fn claimed(
+        &mut self,
+        kind: StreamKind,
+        whose: Whose,
+        before: &[Found],
+        claimed: Result<Claimed, Fault>,
+        inputs: &mut Inputs,
+        now: Instant,
+    ) {
         let stream = inputs.stream(kind);
+        stream.recovery.claim_ended();
+        let suspect = before.first().map(|(id, _)| *id).filter(|id| stream.recovery.is_suspect(*id));
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(fault) => {
                 self.trouble("claim", &fault, now);
-                stream.claim_ended(before, &[]);
-                // Whether it was carried out isn't known: if so, the entries are now this process's own.
-                return stream.recover_later(now);
+                return match suspect {
+                    Some(id) => stream.recovery.suspect_failed(id, now),
+                    None => stream.recovery.walk_failed(whose, now),
+                };
             }
         };
-        let is_suspect = |(id, _): &Found| stream.suspect == Some(*id);
-        journal::claimed(kind, &claimed, before.iter().any(is_suspect));
+        journal::claimed(kind, &claimed, suspect.is_some());
+        let taken = claimed.entries.len() + claimed.heavy.len();
+        match stream.recovery.walk(whose) {
+            Some(walk) if suspect.is_none() => walk.claimed(taken, &before[claimed.looked_at.min(before.len())..]),
+            _ => {}
+        }
+        self.stats.read(kind, taken as u64);
+        let lost = claimed.lost.len();
+        self.take_over(stream, before, claimed, suspect, now);
+        if lost > 0 {
+            self.lost(kind, "pending entries had been trimmed away", inputs);
+        }
+    }
+
+    /// Takes in what was claimed. The suspect, if it didn't come, makes way for the next.
+    fn take_over(&mut self, stream: &mut Stream, before: &[Found], claimed: Claimed, suspect: Option<EntryId>, now: Instant) {
+        let came = |id| claimed.entries.iter().any(|entry| entry.id == id) || claimed.heavy.iter().any(|heavy| heavy.id == id);
+        if let Some(id) = suspect.filter(|id| !came(*id)) {
+            stream.recovery.let_go(id);
+        }
         let deliveries: HashMap<EntryId, u64> = before.iter().copied().collect();
-        stream.claim_ended(before, &claimed.entries);
-        self.stats.read(kind, claimed.entries.len() as u64);
+        let fields = claimed.entries.iter().filter_map(|entry| entry.fields.as_ref());
+        stream.weigh(fields.map(|fields| Size::of(fields).weight()).sum(), claimed.entries.len());
         for entry in claimed.entries {
             let count = deliveries.get(&entry.id).map_or(1, |before| before + 1);
-            let alone = stream.suspect == Some(entry.id);
-            self.take_in(stream, entry, count, alone, now);
+            let how = if suspect.is_some() { How::Alone } else { How::Claimed };
+            self.take_in(stream, entry, count, how, now);
         }
-        if !claimed.lost.is_empty() {
-            self.lost(kind, "pending entries had been trimmed away", inputs);
+        for heavy in claimed.heavy {
+            self.too_heavy(stream, heavy, deliveries.get(&heavy.id).map_or(1, |before| (*before).max(1)));
+        }
+    }
+
+    fn kept(&mut self, stream: &mut Stream, kept: Result<(), Fault>, now: Instant) {
+        stream.kept();
+        if let Err(fault) = kept {
+            self.trouble("claim", &fault, now);
         }
     }
 
@@ -169,18 +203,17 @@ impl State {
         if let Some(floor) = survey.floor.filter(|_| trims) {
             chores.push(chores::trim(stream.group(), floor));
         }
-        if !beat.may_judge || stream.sweeping {
+        if !beat.may_judge {
             return;
         }
         let is_dead = |name: &&String| !beat.alive.contains(name);
         let own = stream.group().consumer();
         let dead: Vec<String> = survey.owners.iter().map(|(name, _)| name).filter(is_dead).filter(|name| *name != own).cloned().collect();
-        for gone in survey.consumers.iter().filter(is_dead).filter(|name| !dead.contains(name)) {
+        for gone in survey.consumers.iter().filter(is_dead).filter(|name| !dead.contains(name)).take(REMOVALS) {
             chores.push(chores::remove_consumer(stream.group(), gone.clone(), self.names.beats.clone(), beat.alive_since()));
         }
         if survey.pending > 0 {
-            stream.sweeping = true;
-            chores.push(chores::list_others(stream.group(), dead, self.settings.min_idle(kind)));
+            stream.recovery.begin_takeover(dead, self.settings.min_idle(kind));
         }
     }
 

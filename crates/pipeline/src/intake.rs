@@ -3,16 +3,27 @@
 use std::time::{Duration, Instant};
 
 use unstale_batcher::{DeadLetter, Item, Source};
-use unstale_connect::Fault;
+use unstale_connect::{Fault, FaultKind};
 use unstale_events::event::Event;
 use unstale_events::{Code, Entry, EntryId, Fields, Reason};
-use unstale_source::Letter;
+use unstale_source::{Body, EntryLimit, Heavy, Letter, Size};
 
 use crate::handle::{Deliver, DeliverError, DeliverReport};
 use crate::pipeline::{Grave, State};
 use crate::settings::Unrouted;
 use crate::stats::Outcome;
 use crate::stream::Stream;
+
+/// How an entry came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It was read for the first time.
+    Read,
+    /// It was claimed.
+    Claimed,
+    /// It was claimed, and travels alone: it is suspected to kill the process.
+    Alone,
+}
 
 /// An entry on its way in.
 #[derive(Debug)]
@@ -29,25 +40,26 @@ impl State {
         stream.resting_until = None;
         self.stats.read(stream.kind(), entries.len() as u64);
         for entry in entries {
-            self.take_in(stream, entry, 1, false, now);
+            self.take_in(stream, entry, 1, How::Read, now);
         }
     }
 
     pub(crate) fn read_failed(&mut self, stream: &mut Stream, fault: &Fault, now: Instant) {
         self.trouble_with("read", stream.group().stream(), fault, now);
-        stream.read_failed(now);
+        let in_time = !matches!(fault.kind, FaultKind::Timeout | FaultKind::Unreachable);
+        stream.read_failed(in_time, now);
     }
 
     /// Takes an entry in, whether new or taken over; `deliveries` counts this time too.
-    pub(crate) fn take_in(&mut self, stream: &mut Stream, entry: Entry, deliveries: u64, alone: bool, now: Instant) {
-        if !stream.hold(entry.id, deliveries) {
+    pub(crate) fn take_in(&mut self, stream: &mut Stream, entry: Entry, deliveries: u64, how: How, now: Instant) {
+        if !stream.hold(entry.id, deliveries, how != How::Read) {
             return;
         }
         let Some(fields) = entry.fields else {
             stream.owed.push(entry.id);
             return;
         };
-        let incoming = Incoming { id: entry.id, fields, deliveries, alone };
+        let incoming = Incoming { id: entry.id, fields, deliveries, alone: how == How::Alone };
         match self.route(&incoming) {
             Ok(event) => {
                 let dead = self.queue(stream, &incoming, &event, now);
@@ -62,6 +74,14 @@ impl State {
         }
     }
 
+    /// Buries an entry that is too large to be read.
+    pub(crate) fn too_heavy(&mut self, stream: &mut Stream, heavy: Heavy, deliveries: u64) {
+        if stream.hold(heavy.id, deliveries, true) {
+            self.stats.event(None, Outcome::DeadLettered);
+            self.bury(stream, heavy.id, Fields::new(), vec![too_large(heavy.size, self.settings.entry)]);
+        }
+    }
+
     /// Decodes an entry and leaves what the routes make of it in `self.invalidation`.
     fn route<'f>(&mut self, incoming: &'f Incoming) -> Result<Event<'f>, Reason> {
         let Incoming { fields, deliveries, .. } = incoming;
@@ -70,10 +90,9 @@ impl State {
             let text = format!("delivered {} times, the last ones alone, and never finished: it seems to end the process", deliveries - 1);
             return Err(Reason::new(Code::Deliveries, text));
         }
-        let size = size(fields);
-        if size > self.settings.entry_bytes {
-            let text = format!("the entry has {size} bytes, more than limits.entry = {}", self.settings.entry_bytes);
-            return Err(Reason::new(Code::TooLarge, text));
+        let size = Size::of(fields);
+        if self.settings.entry.is_exceeded(size) {
+            return Err(too_large(size, self.settings.entry));
         }
         let event = Event::decode(fields)?;
         self.invalidation.clear();
@@ -120,9 +139,10 @@ impl State {
 
     /// Has an entry that is held written to the dead letters, and then acknowledged.
     pub(crate) fn bury(&mut self, stream: &Stream, id: EntryId, fields: Fields, reasons: Vec<Reason>) {
-        self.grave_bytes += weight(&fields);
+        self.grave_bytes += Size::of(&fields).weight();
         let deliveries = stream.deliveries(id);
-        let letter = Box::new(Letter { stream: stream.group().stream().to_owned(), id, fields, reasons, deliveries });
+        let body = Body { fields, is_cut: false };
+        let letter = Box::new(Letter { stream: stream.group().stream().to_owned(), id, body, reasons, deliveries });
         self.graves.push_back(Grave { kind: stream.kind(), letter, after: Duration::ZERO });
     }
 
@@ -155,12 +175,12 @@ impl State {
     }
 }
 
-/// The memory that an entry takes, in bytes: many small fields take more than their text.
-pub(crate) fn weight(fields: &Fields) -> usize {
-    size(fields) + size_of_val(fields.as_slice())
-}
-
-/// The length of all names and values, in bytes.
-fn size(fields: &Fields) -> usize {
-    fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+fn too_large(size: Size, limit: EntryLimit) -> Reason {
+    let Size { bytes, fields } = size;
+    let text = if bytes > limit.bytes {
+        format!("the entry has {bytes} bytes, more than limits.entry = {}", limit.bytes)
+    } else {
+        format!("the entry has {fields} fields, more than {}, which is one for each 64 bytes of limits.entry", limit.fields)
+    };
+    Reason::new(Code::TooLarge, text)
 }

@@ -64,7 +64,7 @@ pub(crate) fn buried(letter: &Letter) {
 
 /// Entries were taken over. Those that travel alone come one by one, and may be many.
 pub(crate) fn claimed(kind: StreamKind, claimed: &Claimed, alone: bool) {
-    let entries = claimed.entries.len();
+    let entries = claimed.entries.len() + claimed.heavy.len();
     if alone {
         tracing::debug!(stream = kind.name(), entries, "took over a suspect, to be delivered alone");
     } else if entries > 0 {

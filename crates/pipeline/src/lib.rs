@@ -13,8 +13,10 @@ mod journal;
 mod loss;
 mod outcome;
 mod pipeline;
+mod recovery;
 mod settings;
 mod stream;
+mod walk;
 mod watch;
 
 pub use pipeline::{Ended, Pipeline};

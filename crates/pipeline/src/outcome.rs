@@ -61,7 +61,7 @@ impl State {
             self.bury(inputs.stream(buried.stream), buried.id, fields, buried.reasons);
         }
         if settlement.failed.is_empty() {
-            inputs.streams().into_iter().for_each(|stream| stream.delivering(now));
+            inputs.streams().into_iter().for_each(|stream| stream.recovery.delivering(now));
         }
         give_up(settlement.failed, inputs, now);
     }

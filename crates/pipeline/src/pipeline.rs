@@ -12,18 +12,17 @@ use unstale_connect::{Client, Fault};
 use unstale_events::{Invalidation, StreamKind};
 use unstale_router::Router;
 use unstale_sink::Sink;
-use unstale_source::{Beat, Letter, Letters, Membership, Names, Read};
+use unstale_source::{Beat, Letter, Letters, Membership, Names, Read, Size};
 
 use crate::chores;
 use crate::handle::{Call, DeliverError, DeliverReport, Request, Seat};
 use crate::inputs::{Inputs, Returned, Step};
-use crate::intake;
 use crate::journal::Summary;
 use crate::loss::History;
 use crate::metrics::Metrics;
 use crate::settings::{Parts, ROLES, Settings};
 use crate::stats::Stats;
-use crate::stream::{Recovery, Stream};
+use crate::stream::Stream;
 use crate::watch::Watch;
 
 /// How often an instance says that it lives and tries for the lease.
@@ -195,7 +194,7 @@ impl State {
             let was_up = self.watch.all_up();
             self.watch.links(&mut self.stats, now);
             if self.watch.all_up() && !was_up {
-                inputs.streams().into_iter().for_each(|stream| stream.reconnected(now));
+                inputs.streams().into_iter().for_each(|stream| stream.recovery.reconnected(now));
             }
             self.next_look = now + if self.watch.all_up() { LOOK } else { LOOK_DOWN };
             let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
@@ -227,9 +226,10 @@ impl State {
             && let Some(Grave { kind, letter, after }) = self.graves.pop_front()
         {
             self.burials += 1;
-            let chore = chores::bury(inputs.stream(kind).group(), &self.letters, letter, after);
+            let chore = chores::bury(inputs.stream(kind).group(), &self.letters, letter, self.settings.entry, after);
             inputs.chores.push(chore);
         }
+        let held = self.bytes(inputs);
         let Inputs { critical, ordinary, chores, .. } = inputs;
         for stream in [critical, ordinary] {
             if !stream.acking && !stream.owed.is_empty() && stream.ack_at <= now {
@@ -237,10 +237,8 @@ impl State {
                 let owed = std::mem::take(&mut stream.owed);
                 chores.push(chores::ack(stream.group(), owed));
             }
-            chores.extend(stream.look(now));
-            if let Some((suspect, whose)) = stream.next_suspect() {
-                chores.push(stream.claim(vec![suspect], whose));
-            }
+            chores.extend(stream.keep(self.settings.min_idle(stream.kind()), now));
+            chores.extend(stream.recover(held, self.room(stream.kind()), self.settings.entry, now));
         }
     }
 
@@ -264,23 +262,21 @@ impl State {
         let held = self.bytes(inputs);
         let is_reader = self.is_reader();
         for stream in inputs.streams() {
-            let (room, mine) = match stream.kind() {
-                StreamKind::Critical => (self.settings.memory, true),
-                // What is left belongs to critical events.
-                StreamKind::Ordinary => (self.settings.memory / 4 * 3, is_reader),
-            };
+            let kind = stream.kind();
+            let mine = kind == StreamKind::Critical || is_reader;
             let rested = stream.resting_until.is_none_or(|until| until <= now);
-            let recovered = match stream.recovery {
-                Recovery::None => true,
-                // What was given up waits for its next try; new entries don't wait for it.
-                Recovery::Wanted(at) => at > now,
-                Recovery::Looking => false,
-            };
-            let up = self.watch.is_up(role_of_reader(stream.kind()));
-            if up && mine && rested && recovered && held < room {
-                let count = stream.count();
-                stream.reader.begin(count);
+            let up = self.watch.is_up(role_of_reader(kind));
+            if up && mine && rested && stream.recovery.lets_read(now) && held < self.room(kind) {
+                stream.read(self.settings.entry);
             }
+        }
+    }
+
+    /// How much the loop may hold before it takes in no more of a stream, in bytes: the last quarter belongs to critical events.
+    fn room(&self, kind: StreamKind) -> usize {
+        match kind {
+            StreamKind::Critical => self.settings.memory,
+            StreamKind::Ordinary => self.settings.memory / 4 * 3,
         }
     }
 
@@ -316,11 +312,12 @@ impl State {
         match step {
             Step::Read(kind, Ok(Read::Entries(entries))) => {
                 let fields = entries.iter().filter_map(|entry| entry.fields.as_ref());
-                inputs.stream(kind).weigh(fields.map(intake::weight).sum(), entries.len());
+                inputs.stream(kind).has_read(fields.map(|fields| Size::of(fields).weight()).sum(), entries.len());
                 // Redis works on the next read while this one is taken in.
                 self.start_reads(inputs, now);
                 self.read(inputs.stream(kind), entries, now);
             }
+            Step::Read(kind, Ok(Read::Delivered(delivered))) => inputs.stream(kind).delivered(delivered, now),
             Step::Read(kind, Ok(Read::Remade { stream_was_gone })) => self.remade(kind, stream_was_gone, inputs),
             Step::Read(kind, Err(fault)) => self.read_failed(inputs.stream(kind), &fault, now),
             Step::Returned(returned) => self.returned(returned, inputs, now),
@@ -360,7 +357,7 @@ impl State {
         chores.extend(
             [critical, ordinary].into_iter().filter(|stream| stream.reader.is_reading()).map(|stream| chores::unblock(&stream.reader)),
         );
-        [&mut inputs.critical, &mut inputs.ordinary].into_iter().for_each(Stream::leave_to_others);
+        inputs.streams().into_iter().for_each(|stream| stream.recovery.leave_to_others());
         while let Some(Request::Deliver(deliver)) = inputs.seat.waiting_request() {
             self.asked(deliver, true, now);
         }

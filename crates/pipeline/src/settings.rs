@@ -8,7 +8,7 @@ use unstale_connect::{Client, Link};
 use unstale_events::StreamKind;
 use unstale_router::Router;
 use unstale_sink::Sink;
-use unstale_source::{Letters, Membership, Names, Reader};
+use unstale_source::{EntryLimit, Letters, Membership, Names, Reader};
 
 use crate::health::Thresholds;
 
@@ -27,8 +27,8 @@ pub enum Unrouted {
 pub struct Settings {
     /// How batches are formed.
     pub batching: unstale_batcher::Settings,
-    /// `limits.entry`: a larger entry is a dead letter; in bytes.
-    pub entry_bytes: usize,
+    /// `limits.entry`: a larger entry is a dead letter.
+    pub entry: EntryLimit,
     /// `limits.memory`: past it the loop stops reading; in bytes of what it holds, to within a small factor.
     pub memory: usize,
     /// `bus.unrouted`.

@@ -1,12 +1,18 @@
 //! One stream's consumer group, as one consumer of it: everything but the blocking read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use unstale_connect::{Client, Fault, FaultKind, GroupInfo, GroupStart, PendingEntry, PendingQuery, Reply, Script, Trim};
-use unstale_events::{Entry, EntryId, StreamKind};
+use unstale_events::{Entry, EntryId, Fields, StreamKind};
+
+use crate::limit::{EntryLimit, Size};
 
 /// How many ids one XACK or XCLAIM names: enough to make the command's own cost vanish, few enough not to hold Redis up.
 const CHUNK: usize = 1000;
+/// How many fields are kept of an entry that is too large, and how many bytes of each.
+pub(crate) const KEPT: (usize, usize) = (1000, 4096);
 
 /// Where a group begins that is made because there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +28,41 @@ pub enum Start {
 pub struct Claimed {
     /// What is now this consumer's.
     pub entries: Vec<Entry>,
+    /// What is now this consumer's too, but is over the limit: its body is not here.
+    pub heavy: Vec<Heavy>,
     /// Entries that were pending but whose bodies are gone; they are off the pending list.
     pub lost: Vec<EntryId>,
+    /// How many of the ids were looked at, the first ones; the others would have been too much.
+    pub looked_at: usize,
+}
+
+/// An entry that is over the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heavy {
+    /// The entry.
+    pub id: EntryId,
+    /// How large it is.
+    pub size: Size,
+}
+
+/// What a delivery without bodies found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// How many entries were delivered, and are pending now.
+    pub entries: usize,
+    /// How many of them are over the limit.
+    pub heavy: usize,
+    /// Whether nothing is left to deliver.
+    pub was_last: bool,
+}
+
+/// What is left of an entry in its stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Body {
+    /// Its fields; none if the entry is gone.
+    pub fields: Fields,
+    /// Whether these are only the beginnings of some of them.
+    pub is_cut: bool,
 }
 
 /// How a stream and its group stand.
@@ -45,55 +84,77 @@ pub struct Survey {
     pub suspicious: bool,
 }
 
-/// A stream's group and this process's place in it.
+/// A stream's group and this process's place in it. Clones share all but the connection.
 #[derive(Debug, Clone)]
 pub struct Group {
     client: Client,
+    about: Arc<About>,
+}
+
+#[derive(Debug)]
+struct About {
     kind: StreamKind,
     stream: String,
-    name: String,
+    group: String,
     consumer: String,
     start: Start,
+    claim: Script,
+    deliver: Script,
+    body: Script,
+    lost: Script,
+    remove_consumer: Script,
 }
 
 impl Group {
     /// The group of a stream; `client` must not be one that blocks.
     pub fn new(client: Client, kind: StreamKind, stream: &str, group: &str, consumer: &str, start: Start) -> Self {
-        Self { client, kind, stream: stream.to_owned(), name: group.to_owned(), consumer: consumer.to_owned(), start }
+        let about = About {
+            kind,
+            stream: stream.to_owned(),
+            group: group.to_owned(),
+            consumer: consumer.to_owned(),
+            start,
+            claim: Script::new(include_str!("claim.lua")),
+            deliver: Script::new(include_str!("deliver.lua")),
+            body: Script::new(include_str!("body.lua")),
+            lost: Script::new(include_str!("lost.lua")),
+            remove_consumer: Script::new(include_str!("remove_consumer.lua")),
+        };
+        Self { client, about: Arc::new(about) }
     }
 
     /// Which stream it is.
     pub fn kind(&self) -> StreamKind {
-        self.kind
+        self.about.kind
     }
 
     /// The stream's key.
     pub fn stream(&self) -> &str {
-        &self.stream
+        &self.about.stream
     }
 
     /// The group's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.about.group
     }
 
     /// This process's name in the group.
     pub fn consumer(&self) -> &str {
-        &self.consumer
+        &self.about.consumer
     }
 
     /// Makes the group, and the stream, if there is none. Returns whether it did.
     pub async fn create(&self) -> Result<bool, Fault> {
-        let start = match self.start {
+        let start = match self.about.start {
             Start::Beginning => GroupStart::After(EntryId::ZERO),
             Start::End => GroupStart::End,
         };
-        self.client.xgroup_create(&self.stream, &self.name, start).await
+        self.client.xgroup_create(self.stream(), self.name(), start).await
     }
 
-    /// Whether the stream is there.
+    /// Whether the stream is there. Asks for its groups, not for itself: that would bring entries along, which may be large.
     pub async fn has_stream(&self) -> Result<bool, Fault> {
-        match self.client.xinfo_stream(&self.stream).await {
+        match self.client.xinfo_groups(self.stream()).await {
             Ok(_) => Ok(true),
             Err(fault) if fault.kind == FaultKind::NoKey => Ok(false),
             Err(fault) => Err(fault),
@@ -103,8 +164,7 @@ impl Group {
     /// How many entries went from the stream before the group delivered them: somebody else trimmed it. Told once: the group is set
     /// right. Needs Redis 7.0, before which a group doesn't know.
     pub async fn lost_unread(&self) -> Result<u64, Fault> {
-        let script = Script::new(include_str!("lost.lua"));
-        self.client.eval(&script, vec![self.stream.clone().into()], vec![self.name.clone().into()]).await?.count()
+        self.run(&self.about.lost, [self.name().to_owned()]).await?.count()
     }
 
     /// Acknowledges entries, and returns them.
@@ -113,7 +173,7 @@ impl Group {
     /// The fault, and all these entries: whether some were acknowledged isn't known, and doing it twice does no harm.
     pub async fn ack(&self, ids: Vec<EntryId>) -> Result<Vec<EntryId>, (Vec<EntryId>, Fault)> {
         for chunk in ids.chunks(CHUNK) {
-            match self.client.xack(&self.stream, &self.name, chunk).await {
+            match self.client.xack(self.stream(), self.name(), chunk).await {
                 Ok(_) => {}
                 // The pending list is gone, and with it what there was to acknowledge.
                 Err(fault) if fault.kind == FaultKind::NoGroup => {}
@@ -125,57 +185,71 @@ impl Group {
 
     /// Pending entries of one consumer, from an id on; by default this process's own.
     pub async fn pending(&self, consumer: Option<&str>, from: EntryId, min_idle: Duration) -> Result<Vec<PendingEntry>, Fault> {
-        let query = PendingQuery { stream: &self.stream, group: &self.name, from, count: CHUNK, consumer, min_idle };
+        let query = PendingQuery { stream: self.stream(), group: self.name(), from, count: CHUNK, consumer, min_idle };
         no_group_is(Vec::new(), self.client.xpending(query).await)
     }
 
-    /// Takes over pending entries that were last delivered at least `min_idle` ago, counting the delivery.
-    pub async fn claim(&self, ids: &[EntryId], min_idle: Duration) -> Result<Claimed, Fault> {
-        let mut claimed = Claimed::default();
-        for chunk in ids.chunks(CHUNK) {
-            claimed.lost.extend(no_group_is(Vec::new(), self.drop_bodiless(chunk).await)?);
-            let claim = self.client.xclaim(&self.stream, &self.name, &self.consumer, min_idle, chunk).await;
-            claimed.entries.extend(no_group_is(Vec::new(), claim)?.into_iter().filter(|entry| entry.fields.is_some()));
+    /// Takes over pending entries that were last delivered at least `min_idle` ago, counting the delivery; in the order of `ids`, until what
+    /// was taken over weighs `enough` bytes. The bodies of those over the limit stay where they are.
+    pub async fn claim(&self, ids: &[EntryId], min_idle: Duration, enough: usize, limit: EntryLimit) -> Result<Claimed, Fault> {
+        let ids = &ids[..ids.len().min(CHUNK)];
+        let words = [self.name().to_owned(), self.consumer().to_owned(), min_idle.as_millis().to_string()];
+        let words = words.into_iter().chain(numbers([enough, limit.bytes, limit.fields])).chain(ids.iter().map(ToString::to_string));
+        match self.run(&self.about.claim, words).await {
+            Ok(reply) => claimed(reply),
+            Err(fault) if fault.kind == FaultKind::NoGroup => Ok(Claimed { looked_at: ids.len(), ..Claimed::default() }),
+            Err(fault) => Err(fault),
         }
-        Ok(claimed)
     }
 
-    /// Takes those off the pending list whose bodies are gone, and returns them. An entry without a body that isn't pending was
-    /// acknowledged by somebody in the meantime; only a script can tell the two apart, for XCLAIM removes the first without a word.
-    async fn drop_bodiless(&self, ids: &[EntryId]) -> Result<Vec<EntryId>, Fault> {
-        let script = Script::new(include_str!("drop_bodiless.lua"));
-        let args = std::iter::once(self.name.clone()).chain(ids.iter().map(ToString::to_string)).map(Into::into).collect();
-        let gone = self.client.eval(&script, vec![self.stream.clone().into()], args).await?.array()?;
-        gone.iter().map(Reply::entry_id).collect()
+    /// Has the group deliver at most `most` new entries, or what weighs `enough` bytes, to this consumer without handing them out: for when
+    /// they may be too large to be read. They are to be claimed next, and count as not delivered yet. Never blocks.
+    pub async fn deliver(&self, most: usize, enough: usize, limit: EntryLimit) -> Result<Delivered, Fault> {
+        let words = [self.name().to_owned(), self.consumer().to_owned()];
+        let words = words.into_iter().chain(numbers([most, enough, limit.bytes, limit.fields]));
+        let [entries, heavy, was_last] = parts(self.run(&self.about.deliver, words).await?)?;
+        Ok(Delivered { entries: size(&entries)?, heavy: size(&heavy)?, was_last: was_last.int()? == 1 })
+    }
+
+    /// Tells Redis that entries are still at work here: who looks for entries that nobody finishes passes them over for as long as before.
+    /// Only those that were not told of, or delivered, for `since`.
+    pub async fn keep(&self, ids: &[EntryId], since: Duration) -> Result<(), Fault> {
+        for chunk in ids.chunks(CHUNK) {
+            let kept = self.client.xclaim_keep(self.stream(), self.name(), self.consumer(), since, chunk).await;
+            no_group_is(Vec::new(), kept)?;
+        }
+        Ok(())
     }
 
     /// Leaves entries pending for later and says how often they count as delivered: they are not to blame for this time.
     pub async fn release(&self, ids: &[EntryId], deliveries: u64) -> Result<(), Fault> {
         for chunk in ids.chunks(CHUNK) {
-            let restored = self.client.xclaim_restore(&self.stream, &self.name, &self.consumer, chunk, deliveries).await;
+            let restored = self.client.xclaim_restore(self.stream(), self.name(), self.consumer(), chunk, deliveries).await;
             no_group_is(Vec::new(), restored)?;
         }
         Ok(())
     }
 
-    /// An entry's body, if it is still there.
-    pub async fn read_again(&self, id: EntryId) -> Result<Option<Entry>, Fault> {
-        Ok(self.client.xrange(&self.stream, id, Some(id), 1).await?.pop())
+    /// An entry's body, or its beginnings if it is over the limit.
+    pub async fn body(&self, id: EntryId, limit: EntryLimit) -> Result<Body, Fault> {
+        let words = std::iter::once(id.to_string()).chain(numbers([limit.bytes, limit.fields, KEPT.0, KEPT.1]));
+        let [list, is_cut] = parts(self.run(&self.about.body, words).await?)?;
+        Ok(Body { fields: fields(list)?, is_cut: is_cut.int()? == 1 })
     }
 
     /// Looks how the stream and its groups stand.
     pub async fn survey(&self) -> Result<Survey, Fault> {
-        let groups = match self.client.xinfo_groups(&self.stream).await {
+        let groups = match self.client.xinfo_groups(self.stream()).await {
             Err(fault) if fault.kind == FaultKind::NoKey => return Ok(Survey::default()),
             groups => groups?,
         };
-        let Some(own) = groups.iter().find(|group| group.name == self.name) else { return Ok(Survey::default()) };
+        let Some(own) = groups.iter().find(|group| group.name == self.name()) else { return Ok(Survey::default()) };
         let suspicious = match own.lag {
-            Some(lag) if lag > 0 => lag > self.client.xlen(&self.stream).await?,
+            Some(lag) if lag > 0 => lag > self.client.xlen(self.stream()).await?,
             _ => false,
         };
-        let summary = self.client.xpending_summary(&self.stream, &self.name).await?;
-        let consumers = self.client.xinfo_consumers(&self.stream, &self.name).await?;
+        let summary = self.client.xpending_summary(self.stream(), self.name()).await?;
+        let consumers = self.client.xinfo_consumers(self.stream(), self.name()).await?;
         Ok(Survey {
             lag: own.lag,
             pending: summary.count,
@@ -193,7 +267,7 @@ impl Group {
         for group in groups {
             let oldest = match group.pending {
                 0 => None,
-                _ => self.client.xpending_summary(&self.stream, &group.name).await?.range.map(|(low, _)| low),
+                _ => self.client.xpending_summary(self.stream(), &group.name).await?.range.map(|(low, _)| low),
             };
             let needs = oldest.unwrap_or(group.last_delivered.next()).min(group.last_delivered.next());
             floor = Some(floor.map_or(needs, |floor| floor.min(needs)));
@@ -203,17 +277,66 @@ impl Group {
 
     /// Removes the entries below an id. Returns how many.
     pub async fn trim(&self, floor: EntryId) -> Result<u64, Fault> {
-        self.client.xtrim_minid(&self.stream, floor, Trim::Exact).await
+        self.client.xtrim_minid(self.stream(), floor, Trim::Exact).await
     }
 
     /// Removes a consumer if it has nothing pending and no beat newer than `alive_since`, in milliseconds of Redis' clock. Looks and
     /// removes in one script, for a consumer that is removed loses what it has pending.
     pub async fn remove_consumer(&self, consumer: &str, beats: &str, alive_since: u64) -> Result<bool, Fault> {
-        let script = Script::new(include_str!("remove_consumer.lua"));
-        let keys = [self.stream.clone(), beats.to_owned()].map(Into::into).to_vec();
-        let args = [self.name.clone(), consumer.to_owned(), alive_since.to_string()].map(Into::into).to_vec();
-        Ok(self.client.eval(&script, keys, args).await?.int()? == 1)
+        let keys = [self.stream(), beats].map(bytes).to_vec();
+        let args = [self.name(), consumer, &alive_since.to_string()].map(bytes).to_vec();
+        Ok(self.client.eval(&self.about.remove_consumer, keys, args).await?.int()? == 1)
     }
+
+    /// Runs a script that concerns the stream alone.
+    async fn run(&self, script: &Script, words: impl IntoIterator<Item = String>) -> Result<Reply, Fault> {
+        self.client.eval(script, vec![bytes(self.stream())], words.into_iter().map(Bytes::from).collect()).await
+    }
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn numbers<const N: usize>(numbers: [usize; N]) -> impl Iterator<Item = String> {
+    numbers.into_iter().map(|number| number.to_string())
+}
+
+fn parts<const N: usize>(reply: Reply) -> Result<[Reply; N], Fault> {
+    reply.array()?.try_into().map_err(|_| Fault::new(FaultKind::Protocol, "a script of the group answered something else"))
+}
+
+fn size(reply: &Reply) -> Result<usize, Fault> {
+    Ok(usize::try_from(reply.count()?).unwrap_or(usize::MAX))
+}
+
+fn claimed(reply: Reply) -> Result<Claimed, Fault> {
+    let [taken, gone, heavy, looked_at] = parts(reply)?;
+    Ok(Claimed {
+        entries: taken.array()?.into_iter().map(entry).collect::<Result<_, Fault>>()?,
+        heavy: heavy.array()?.into_iter().map(too_large).collect::<Result<_, Fault>>()?,
+        lost: gone.array()?.iter().map(Reply::entry_id).collect::<Result<_, Fault>>()?,
+        looked_at: size(&looked_at)?,
+    })
+}
+
+fn too_large(reply: Reply) -> Result<Heavy, Fault> {
+    let [id, bytes, fields] = parts(reply)?;
+    Ok(Heavy { id: id.entry_id()?, size: Size { bytes: size(&bytes)?, fields: size(&fields)? } })
+}
+
+fn entry(reply: Reply) -> Result<Entry, Fault> {
+    let [id, list] = parts(reply)?;
+    Ok(Entry { id: id.entry_id()?, fields: Some(fields(list)?) })
+}
+
+fn fields(list: Reply) -> Result<Fields, Fault> {
+    let mut words = list.array()?.into_iter();
+    let mut fields = Vec::with_capacity(words.len() / 2);
+    while let (Some(name), Some(value)) = (words.next(), words.next()) {
+        fields.push((name.bytes()?, value.bytes()?));
+    }
+    Ok(fields)
 }
 
 /// Without a group nothing is pending.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use unstale_connect::{Client, Fault};
 use unstale_events::{EntryId, Fields, Reason};
 
-/// How much of each field is kept of an entry that is too large.
-const KEPT: usize = 4096;
+use crate::group::{Body, KEPT};
+use crate::limit::{EntryLimit, Size};
 
 /// Where dead letters go and how many are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct LettersConfig {
     pub retain: u64,
     /// `dead_letters.retain_bytes`: how many bytes of Redis' memory.
     pub retain_bytes: u64,
-    /// `limits.entry`: of a larger entry only the beginning of each field is kept, in bytes.
-    pub entry: usize,
+    /// `limits.entry`: of a larger entry only the beginnings of the first fields are kept.
+    pub entry: EntryLimit,
     /// The name of this instance.
     pub origin: String,
 }
@@ -30,7 +30,7 @@ pub struct Letter {
     /// The entry.
     pub id: EntryId,
     /// Its fields as they were read.
-    pub fields: Fields,
+    pub body: Body,
     /// Why: at least one reason.
     pub reasons: Vec<Reason>,
     /// How often it was delivered.
@@ -63,13 +63,13 @@ impl Letters {
     }
 
     fn fields(&self, letter: &Letter, at_ms: u128) -> Fields {
-        let size: usize = letter.fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let truncated = size > self.config.entry;
-        let mut fields = letter.fields.clone();
-        if truncated {
+        let Body { mut fields, is_cut } = letter.body.clone();
+        let is_cut = is_cut || self.config.entry.is_exceeded(Size::of(&fields));
+        if is_cut {
+            fields.truncate(KEPT.0);
             for (name, value) in &mut fields {
-                name.truncate(KEPT);
-                value.truncate(KEPT);
+                name.truncate(KEPT.1);
+                value.truncate(KEPT.1);
             }
         }
         let reasons: Vec<String> = letter.reasons.iter().map(ToString::to_string).collect();
@@ -80,7 +80,7 @@ impl Letters {
         add("dead_deliveries", letter.deliveries.to_string());
         add("dead_at", at_ms.to_string());
         add("dead_by", self.config.origin.clone());
-        if truncated {
+        if is_cut {
             add("dead_truncated", "1".to_owned());
         }
         fields

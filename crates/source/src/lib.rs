@@ -6,12 +6,14 @@
 
 mod group;
 mod letters;
+mod limit;
 mod membership;
 mod names;
 mod reader;
 
-pub use group::{Claimed, Group, Start, Survey};
+pub use group::{Body, Claimed, Delivered, Group, Heavy, Start, Survey};
 pub use letters::{Letter, Letters, LettersConfig};
+pub use limit::{EntryLimit, Size};
 pub use membership::{Beat, Membership};
 pub use names::Names;
 pub use reader::{Read, Reader};

@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 use unstale_connect::{Client, Fault, FaultKind, ReadFrom, ReadGroup};
 use unstale_events::Entry;
 
-use crate::group::Group;
+use crate::group::{Delivered, Group};
+use crate::limit::EntryLimit;
 
 /// A task, so that the read is sent at once and goes on while its owner does something else.
 type Reading = JoinHandle<Result<Read, Fault>>;
@@ -18,6 +19,8 @@ type Reading = JoinHandle<Result<Read, Fault>>;
 pub enum Read {
     /// New entries; none if nothing came within the time that a read blocks.
     Entries(Vec<Entry>),
+    /// New entries were delivered and are pending, but not here: look at one's own pending entries.
+    Delivered(Delivered),
     /// There was no group to read for, so it was made.
     Remade {
         /// Whether the stream was gone too, and with it whatever it held. Of those who find that out together only one is told.
@@ -62,6 +65,13 @@ impl Reader {
         }
     }
 
+    /// The same without waiting, and without what it reads: see [`Group::deliver`].
+    pub fn begin_without_bodies(&mut self, most: usize, enough: usize, limit: EntryLimit) {
+        if self.reading.is_none() {
+            self.reading = Some(tokio::spawn(deliver(self.group.clone(), most, enough, limit)));
+        }
+    }
+
     /// What the read under way brings. Pends for ever if none is under way. Cancel-safe: the read goes on.
     ///
     /// # Errors
@@ -77,6 +87,14 @@ impl Reader {
     pub fn unblock(&self) -> BoxFuture<'static, Result<(), Fault>> {
         let client = self.client.clone();
         async move { client.unblock().await }.boxed()
+    }
+}
+
+async fn deliver(group: Group, most: usize, enough: usize, limit: EntryLimit) -> Result<Read, Fault> {
+    match group.deliver(most, enough, limit).await {
+        Ok(delivered) => Ok(Read::Delivered(delivered)),
+        Err(fault) if fault.kind == FaultKind::NoGroup => remake(&group).await,
+        Err(fault) => Err(fault),
     }
 }
 

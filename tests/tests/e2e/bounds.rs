@@ -98,3 +98,48 @@ fn requests_past_the_bound_are_refused() {
     assert!((1..12).contains(&busy), "{busy} were refused: {answers:?}");
     bus.cmd(&["CLIENT", "UNPAUSE"]);
 }
+
+#[test]
+fn what_a_dead_consumer_left_is_taken_over_within_the_bound() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    bus.cmd(&["XGROUP", "CREATE", "unstale:events", "unstale", "0", "MKSTREAM"]);
+    for _ in 0..8 {
+        backlog(&mut bus, 0..3000, 10_000);
+        bus.cmd(&["EVAL", READ, "1", "unstale:events", "ghost-1", "3000"]);
+    }
+    assert_eq!(bus.cmd(&["XPENDING", "unstale:events", "unstale"]).array()[0].int(), 24_000);
+    let sidecar = Setup::on(&redis).config(ROUTES).start(&redis);
+    bus.wait_settled();
+    let peak = sidecar.peak_bytes();
+    println!("24,000 pending entries of 10 KB of a dead consumer: {} MB at the most", peak >> 20);
+    assert!(peak < 96 << 20, "{} MB", peak >> 20);
+    assert_eq!(
+        sidecar.metric("unstale_targets_processed_total{cache=\"k\"}") + sidecar.metric("unstale_targets_coalesced_total{cache=\"k\"}"),
+        24_000
+    );
+    assert_eq!(bus.dead_letters(), []);
+}
+
+/// Reads for a consumer, and answers with nothing.
+const READ: &str = "redis.call('XREADGROUP', 'GROUP', 'unstale', ARGV[1], 'COUNT', ARGV[2], 'STREAMS', KEYS[1], '>')";
+
+/// Each field takes memory beside its text, so many of them are as bad as large ones.
+#[test]
+fn entries_of_hundreds_of_thousands_of_fields_are_buried_and_hold_nobody_up() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let many: Vec<String> = (0..500_000).flat_map(|field| [format!("{field:x}"), "1".to_owned()]).collect();
+    let heavy: Vec<String> = (0..16).map(|_| bus.add(&many)).collect();
+    bus.seed(["k:1", "k:2"]);
+    bus.publish("Low", &[("k", "1")]);
+    let sidecar = Setup::on(&redis).config(ROUTES).start(&redis);
+    bus.wait_notice("of what stands behind them", |notice| notice.keys() == ["k:1"]);
+    bus.publish_critical("Critical", &[("k", "2")]);
+    bus.wait_settled();
+    println!("16 entries of 500,000 fields: {} MB at the most", sidecar.peak_bytes() >> 20);
+    let letters = bus.dead_letters();
+    assert_eq!(letters.iter().map(|letter| letter.get("dead_entry")).collect::<Vec<_>>(), heavy);
+    assert!(letters.iter().all(|letter| letter.codes() == ["too_large"] && letter.get("dead_truncated") == "1"), "{letters:?}");
+    assert!(letters.iter().all(|letter| letter.fields[0] == ("0".to_owned(), b"1".to_vec())), "{letters:?}");
+}

@@ -4,10 +4,17 @@ use std::time::Duration;
 
 use unstale_connect::FaultKind;
 use unstale_events::EntryId;
+use unstale_source::{Body, Claimed, Delivered, EntryLimit, Group, Heavy, Size};
 
 use crate::{World, ids};
 
 const NOW: Duration = Duration::ZERO;
+const LIMIT: EntryLimit = EntryLimit { bytes: 1000, fields: 10 };
+
+/// Takes over whatever it may.
+async fn claim(group: &Group, ids: &[EntryId], min_idle: Duration) -> Claimed {
+    group.claim(ids, min_idle, usize::MAX, LIMIT).await.unwrap()
+}
 
 #[tokio::test]
 async fn what_is_claimed_comes_with_its_body_and_what_has_none_is_lost() {
@@ -15,14 +22,14 @@ async fn what_is_claimed_comes_with_its_body_and_what_has_none_is_lost() {
     let (_, added) = world.group_with("dead", 3).await;
     let mine = world.group("me");
     world.redis.cmd(&["XDEL", "unstale:events", &added[1].to_string()]);
-    let claimed = mine.claim(&added, NOW).await.unwrap();
+    let claimed = claim(&mine, &added, NOW).await;
     assert_eq!(ids(&claimed.entries), [added[0], added[2]]);
     assert_eq!(claimed.lost, [added[1]]);
     // The lost one is off the list, and lost once.
     let pending = mine.pending(None, EntryId::ZERO, NOW).await.unwrap();
     let seen: Vec<_> = pending.iter().map(|entry| (entry.id, entry.consumer.as_str(), entry.deliveries)).collect();
     assert_eq!(seen, [(added[0], "me", 2), (added[2], "me", 2)]);
-    assert_eq!(mine.claim(&added, NOW).await.unwrap().lost, []);
+    assert_eq!(claim(&mine, &added, NOW).await.lost, []);
 }
 
 #[tokio::test]
@@ -31,7 +38,7 @@ async fn what_was_acknowledged_and_trimmed_meanwhile_is_not_lost() {
     let (owner, added) = world.group_with("owner", 2).await;
     owner.ack(added.clone()).await.unwrap();
     owner.trim(added[1].next()).await.unwrap();
-    let claimed = world.group("me").claim(&added, NOW).await.unwrap();
+    let claimed = claim(&world.group("me"), &added, NOW).await;
     assert_eq!((claimed.entries, claimed.lost), (vec![], vec![]));
 }
 
@@ -39,8 +46,90 @@ async fn what_was_acknowledged_and_trimmed_meanwhile_is_not_lost() {
 async fn what_was_delivered_a_moment_ago_is_not_claimed() {
     let world = World::start().await;
     let (_, added) = world.group_with("alive", 1).await;
-    let claimed = world.group("me").claim(&added, Duration::from_secs(60)).await.unwrap();
+    let claimed = claim(&world.group("me"), &added, Duration::from_secs(60)).await;
     assert_eq!((claimed.entries, claimed.lost), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn of_many_no_more_are_claimed_than_are_enough() {
+    let world = World::start().await;
+    let (_, added) = world.group_with("dead", 5).await;
+    // Each has 7 bytes of text and one field.
+    let claimed = world.group("me").claim(&added, NOW, 2 * 71, LIMIT).await.unwrap();
+    assert_eq!((ids(&claimed.entries), claimed.looked_at), (added[..2].to_vec(), 2));
+    let claimed = world.group("me").claim(&added[2..], NOW, 1, LIMIT).await.unwrap();
+    assert_eq!(ids(&claimed.entries), added[2..3], "one always is");
+    assert_eq!(world.group("me").pending(Some("dead"), EntryId::ZERO, NOW).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn of_what_is_over_the_limit_only_the_size_comes() {
+    let world = World::start().await;
+    let (_, mut added) = world.group_with("dead", 1).await;
+    let xadd = |words: &[String]| {
+        let words: Vec<String> =
+            ["XADD", "unstale:events", "*"].iter().map(|word| (*word).to_owned()).chain(words.iter().cloned()).collect();
+        world.redis.cmd(&words).text().parse::<EntryId>().unwrap()
+    };
+    added.push(xadd(&["a".to_owned(), "x".repeat(1000)]));
+    added.push(xadd(&(0..22).map(|number| number.to_string()).collect::<Vec<_>>()));
+    world.deliver("dead");
+    let claimed = claim(&world.group("me"), &added, NOW).await;
+    assert_eq!(ids(&claimed.entries), added[..1]);
+    let heavy = |at: usize, bytes, fields| Heavy { id: added[at], size: Size { bytes, fields } };
+    assert_eq!(claimed.heavy, [heavy(1, 1001, 1), heavy(2, 34, 11)]);
+    // It is this consumer's now, and not counted as delivered: nothing was.
+    let pending = world.group("me").pending(Some("me"), EntryId::ZERO, NOW).await.unwrap();
+    assert_eq!(pending.iter().map(|entry| (entry.id, entry.deliveries)).collect::<Vec<_>>(), [(added[0], 2), (added[1], 1), (added[2], 1)]);
+}
+
+#[tokio::test]
+async fn a_body_comes_whole_or_as_its_beginnings() {
+    let world = World::start().await;
+    let (group, added) = world.group_with("me", 1).await;
+    let body = group.body(added[0], LIMIT).await.unwrap();
+    assert_eq!((crate::fields(&[("number", "0")]), false), (body.fields, body.is_cut));
+    let large = world.redis.cmd(&["XADD", "unstale:events", "*", "a", &"x".repeat(5000)]).text().parse().unwrap();
+    let body = group.body(large, LIMIT).await.unwrap();
+    assert_eq!((crate::fields(&[("a", &"x".repeat(4096))]), true), (body.fields, body.is_cut));
+    assert_eq!(group.body(EntryId::MAX, LIMIT).await.unwrap(), Body::default());
+}
+
+#[tokio::test]
+async fn what_is_delivered_without_bodies_is_pending_and_counts_as_not_delivered() {
+    let world = World::start().await;
+    let group = world.group("me");
+    group.create().await.unwrap();
+    let added: Vec<_> = (0..3).map(|number| world.add(number)).collect();
+    world.redis.cmd(&["XADD", "unstale:events", "*", "a", &"x".repeat(1001)]);
+    let some = group.deliver(2, usize::MAX, LIMIT).await.unwrap();
+    assert_eq!(some, Delivered { entries: 2, heavy: 0, was_last: false });
+    let pending = group.pending(Some("me"), EntryId::ZERO, NOW).await.unwrap();
+    assert_eq!(pending.iter().map(|entry| (entry.id, entry.deliveries)).collect::<Vec<_>>(), [(added[0], 0), (added[1], 0)]);
+    assert_eq!(group.deliver(9, 1, LIMIT).await.unwrap(), Delivered { entries: 1, heavy: 0, was_last: false });
+    assert_eq!(group.deliver(9, usize::MAX, LIMIT).await.unwrap(), Delivered { entries: 1, heavy: 1, was_last: true });
+    assert_eq!(group.deliver(9, usize::MAX, LIMIT).await.unwrap(), Delivered { entries: 0, heavy: 0, was_last: true });
+}
+
+#[tokio::test]
+async fn what_is_kept_is_not_taken_for_stuck() {
+    let world = World::start().await;
+    let (group, added) = world.group_with("me", 2).await;
+    let age = |id: &EntryId| {
+        world.redis.cmd(&["XCLAIM", "unstale:events", "unstale", "me", "0", &id.to_string(), "IDLE", "50000", "JUSTID"]);
+    };
+    added.iter().for_each(age);
+    let stuck = Duration::from_secs(40);
+    assert_eq!(group.pending(None, EntryId::ZERO, stuck).await.unwrap().len(), 2);
+    group.keep(&added[..1], Duration::from_secs(20)).await.unwrap();
+    let left = group.pending(None, EntryId::ZERO, stuck).await.unwrap();
+    assert_eq!(left.iter().map(|entry| entry.id).collect::<Vec<_>>(), added[1..]);
+    let pending = group.pending(None, EntryId::ZERO, NOW).await.unwrap();
+    assert!(pending.iter().all(|entry| entry.deliveries == 1), "{pending:?}");
+    // What was acknowledged meanwhile doesn't come back, and what somebody has just taken isn't taken from him.
+    group.ack(added.clone()).await.unwrap();
+    group.keep(&added, NOW).await.unwrap();
+    assert_eq!(group.pending(None, EntryId::ZERO, NOW).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -48,7 +137,7 @@ async fn releasing_sets_the_count_of_deliveries_back() {
     let world = World::start().await;
     let (group, added) = world.group_with("me", 1).await;
     for _ in 0..3 {
-        group.claim(&added, NOW).await.unwrap();
+        claim(&group, &added, NOW).await;
     }
     let count = async || group.pending(Some("me"), EntryId::ZERO, NOW).await.unwrap()[0].deliveries;
     assert_eq!(count().await, 4);
@@ -79,7 +168,7 @@ async fn without_a_group_nothing_is_pending_and_nothing_fails() {
     let world = World::start().await;
     let (group, ids) = (world.group("me"), vec![EntryId { ms: 1, seq: 0 }]);
     assert_eq!(group.pending(None, EntryId::ZERO, NOW).await.unwrap(), []);
-    assert_eq!(group.claim(&ids, NOW).await.unwrap().lost, []);
+    assert_eq!(claim(&group, &ids, NOW).await, Claimed { looked_at: 1, ..Claimed::default() });
     assert_eq!(group.release(&ids, 1).await, Ok(()));
     assert_eq!(group.ack(ids.clone()).await, Ok(ids));
     assert_eq!(group.survey().await.unwrap().pending, 0);

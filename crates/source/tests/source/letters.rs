@@ -1,19 +1,26 @@
 //! Dead letters.
 
 use unstale_events::{Code, EntryId, Fields, Reason};
-use unstale_source::{Letter, Letters, LettersConfig};
+use unstale_source::{Body, EntryLimit, Letter, Letters, LettersConfig};
 
 use crate::{World, fields};
 
 const DEAD: &str = "unstale:events:dead";
 
 fn config() -> LettersConfig {
-    LettersConfig { stream: DEAD.to_owned(), retain: 100_000, retain_bytes: 64 << 20, entry: 1 << 20, origin: "api-1-x7f2".to_owned() }
+    LettersConfig {
+        stream: DEAD.to_owned(),
+        retain: 100_000,
+        retain_bytes: 64 << 20,
+        entry: EntryLimit::new(1 << 20),
+        origin: "api-1-x7f2".to_owned(),
+    }
 }
 
 fn letter(fields: Fields) -> Letter {
     let reasons = vec![Reason::new(Code::MissingAttribute, "key_hash"), Reason::new(Code::RefusedTarget, "protected")];
-    Letter { stream: "unstale:events".to_owned(), id: EntryId { ms: 7, seq: 1 }, fields, reasons, deliveries: 2 }
+    let body = Body { fields, is_cut: false };
+    Letter { stream: "unstale:events".to_owned(), id: EntryId { ms: 7, seq: 1 }, body, reasons, deliveries: 2 }
 }
 
 /// The newest letter's names and values.
@@ -52,7 +59,7 @@ async fn a_letter_is_the_entry_and_why() {
 #[tokio::test]
 async fn of_an_entry_that_is_too_large_the_beginning_of_each_field_is_kept() {
     let world = World::start().await;
-    let letters = Letters::new(world.client.clone(), LettersConfig { entry: 10_000, ..config() });
+    let letters = Letters::new(world.client.clone(), LettersConfig { entry: EntryLimit::new(10_000), ..config() });
     let (small, large) = ("s".repeat(4000), "l".repeat(4097));
     letters.bury(&letter(fields(&[("a", &small), ("b", &large)]))).await.unwrap();
     assert!(newest(&world).iter().all(|(name, _)| name != "dead_truncated"), "8 kB are not over 10,000 bytes");
@@ -61,6 +68,18 @@ async fn of_an_entry_that_is_too_large_the_beginning_of_each_field_is_kept() {
     let value = |name: &str| &seen.iter().find(|(known, _)| known == name).unwrap().1;
     assert_eq!((value("a"), value("b").len(), value("c").len()), (&small, 4096, 4096));
     assert_eq!(value("dead_truncated"), "1");
+}
+
+#[tokio::test]
+async fn of_an_entry_of_too_many_fields_the_first_are_kept() {
+    let world = World::start().await;
+    let letters = Letters::new(world.client.clone(), config());
+    let many: Vec<(String, &str)> = (0..20_000).map(|number| (number.to_string(), "1")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    letters.bury(&letter(fields(&many))).await.unwrap();
+    let seen = newest(&world);
+    assert_eq!((seen[0].0.as_str(), seen[999].0.as_str(), seen[1000].0.as_str()), ("0", "999", "dead_reason"));
+    assert_eq!(seen.last().unwrap(), &("dead_truncated".to_owned(), "1".to_owned()));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
-use super::kit::{Random, added_at, assert_nothing_lost, clock, pending, publish, routes, slow, wait_pending};
+use super::kit::{ROUTES, Random, added_at, assert_nothing_lost, clock, pending, publish, routes, slow, things, wait_pending};
 
 fn fleet(redis: &Redis, size: usize, config: &str) -> Vec<Sidecar> {
     let mut bus = Bus::new(redis);
@@ -113,4 +113,60 @@ fn what_a_killed_stand_by_held_of_the_critical_stream_is_taken_over() {
     assert!(again.at() - killed <= 4000, "{again:?}");
     bus.wait_settled();
     assert_nothing_lost(&mut bus, &(0..number).map(|number| format!("slow:{number}")).collect());
+}
+
+#[test]
+fn a_lease_set_by_hand_for_nobody_is_noticed_and_taken() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let mut fleet = fleet(&redis, 2, &routes());
+    bus.cmd(&["SET", "unstale:reader", "nobody"]);
+    publish(&mut bus, "events", "Changed", 0..10);
+    bus.wait_settled();
+    assert_nothing_lost(&mut bus, &things(0..10));
+    let said: usize = fleet.iter().map(|sidecar| sidecar.log().matches("somebody set it by hand").count()).sum();
+    assert_eq!(said, 1);
+    // A name that lives keeps it, and it is an ordinary lease with its next beat.
+    let names: Vec<String> = fleet.iter().map(|sidecar| sidecar.instance(&mut bus)).collect();
+    let other = names.into_iter().find(|name| bus.reader().as_ref() != Ok(name)).expect("one of two doesn't read");
+    bus.cmd(&["SET", "unstale:reader", &other]);
+    wait_until_sync("the lease to be an ordinary one", PATIENCE, || {
+        let left = bus.cmd(&["PTTL", "unstale:reader"]).int();
+        if left > 0 { Ok(()) } else { Err(format!("{left}")) }
+    });
+    assert_eq!(bus.reader(), Ok(other));
+    fleet.iter_mut().for_each(Sidecar::kill);
+}
+
+/// Low events wait here for longer than anybody may be stuck with an entry. Who has them lives, and nobody takes them from him.
+#[test]
+fn what_is_at_work_for_long_is_not_taken_over() {
+    const LONG: &str = "
+[[route]]
+event = 'Low'
+cache = 'thing'
+priority = 'low'
+keys = ['thing:{id}']
+";
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let start = || {
+        let setup = Setup::on(&redis).config(ROUTES).config(LONG).set("batching.windows.low=14s").set("retry.budget=1s");
+        setup.set("reclaim.min_idle=3s").start(&redis)
+    };
+    let fleet = [start(), start()];
+    publish(&mut bus, "events", "Low", 0..1);
+    bus.wait_notice("of the first, which finds its lane idle", |_| true);
+    publish(&mut bus, "events", "Low", 1..6);
+    let held = wait_pending(&mut bus, "events", 5);
+    let names: Vec<String> = fleet.iter().map(|sidecar| sidecar.instance(&mut bus)).collect();
+    let other = names.iter().find(|name| **name != held[0].consumer).expect("one of two doesn't have them");
+    // Who has the lease looks after entries that are stuck.
+    bus.cmd(&["SET", "unstale:reader", other, "PX", "2000"]);
+    bus.wait_done();
+    let notices = bus.notices();
+    assert_eq!(notices.len(), 2, "{notices:#?}");
+    assert_eq!((notices[1].keys().len(), notices[1].json["origin"].as_str()), (5, Some(held[0].consumer.as_str())));
+    assert!(fleet.iter().all(|sidecar| !sidecar.log().contains("took over")), "{}", fleet[1].log());
+    assert_nothing_lost(&mut bus, &things(0..6));
 }

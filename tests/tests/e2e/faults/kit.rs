@@ -11,9 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Sidecar};
 
-/// `Changed` is of the normal lane, `Revoked` critical; what `Touched` names is deleted a second time, so that its entries are pending for
-/// as long as [`slow`] says.
-const ROUTES: &str = r#"
+/// `Changed` is of the normal lane, `Revoked` critical.
+pub(crate) const ROUTES: &str = r#"
 [cache.thing]
 prefixes = ["thing:"]
 [[route]]
@@ -25,6 +24,10 @@ event = "Revoked"
 cache = "thing"
 priority = "critical"
 keys = ["thing:{id}"]
+"#;
+
+/// What `Touched` names is deleted a second time, so that its entries are pending for as long as [`slow`] says.
+const SLOW_ROUTES: &str = r#"
 [[route]]
 event = ["Touched", "TouchedAtOnce"]
 cache = "slow"
@@ -37,7 +40,7 @@ priority = "critical"
 /// The routes, with the time between the two deletes of the slow cache.
 pub(crate) fn slow(second_delete: &str) -> String {
     let cache = format!("[cache.slow]\nprefixes = [\"slow:\"]\nsecond_delete = \"{second_delete}\"\n");
-    format!("{ROUTES}{cache}[reclaim]\nmin_idle = \"40s\"\ncritical_min_idle = \"40s\"\n")
+    format!("{ROUTES}{SLOW_ROUTES}{cache}[reclaim]\nmin_idle = \"40s\"\ncritical_min_idle = \"40s\"\n")
 }
 
 /// The routes.

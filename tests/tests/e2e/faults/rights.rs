@@ -69,6 +69,37 @@ fn keys_that_may_not_be_touched_hold_nobody_up_and_are_deleted_once_they_may() {
     assert_nothing_lost(&mut bus, &all.chain(things(100..120)).collect());
 }
 
+/// What is given up again and again takes neither the memory nor the turn of what is not.
+#[test]
+fn however_many_entries_can_not_be_done_the_others_are() {
+    const MANY: usize = 20_000;
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let url = user(&mut bus, "app", &["~unstale:*", "~thing:*"]);
+    let setup = Setup::at(redis.url().replace("redis://", &url)).config(&routes()).config(LOCKED).set("retry.budget=300ms");
+    let sidecar = setup.set("limits.memory=4MiB").start(&redis);
+    let (note, kind) = ("x".repeat(1000), "Locked");
+    let entries: Vec<_> = (0..MANY).map(|id| ["type", kind, "id", &id.to_string(), "note", &note].map(str::to_owned).to_vec()).collect();
+    entries.chunks(4000).for_each(|some| drop(bus.add_all(some)));
+    wait_until_sync("all to have been read", PATIENCE * 2, || {
+        let standing = bus.standing("events")?;
+        if standing.delivered == standing.added { Ok(()) } else { Err(format!("{standing:?}")) }
+    });
+    let begun = std::time::Instant::now();
+    publish(&mut bus, "events", "Changed", MANY..MANY + 100);
+    bus.wait_notice("of others meanwhile", |notice| notice.keys().contains(&format!("thing:{}", MANY + 99)));
+    let took = begun.elapsed();
+    bus.cmd(&["ACL", "SETUSER", "app", "~locked:*"]);
+    wait_until_sync("all to be done", PATIENCE * 2, || {
+        let standing = bus.standing("events")?;
+        if standing.is_done() { Ok(()) } else { Err(format!("{standing:?}")) }
+    });
+    let peak = sidecar.peak_bytes() >> 20;
+    eprintln!("{MANY} entries that could not be done: others done within {took:?}, {peak} MB at the most");
+    assert!(peak < 96, "{peak} MB");
+    assert_eq!(bus.dead_letters(), []);
+}
+
 #[test]
 fn a_command_that_may_not_be_run_is_named_and_nothing_is_lost() {
     let redis = Redis::start_sync();

@@ -1,0 +1,274 @@
+//! What is pending and not held here: when it is looked for, how far the looks have come, and who of it travels alone.
+//!
+//! Of the entries themselves it remembers no more than a page for each look; what was given up is counted, and found again in Redis.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use unstale_events::EntryId;
+
+use crate::walk::{Found, Step, Walk, Whose};
+
+/// From this delivery count on an entry is suspected to kill the process, and travels alone.
+pub(crate) const SUSPECT: u64 = 3;
+/// How many suspects wait for their turn; others are found again by a later look.
+const WAITING: usize = 1000;
+/// The pauses between two looks at one's own pending entries while deliveries fail.
+pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// An entry that may kill the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Suspect {
+    pub(crate) id: EntryId,
+    pub(crate) deliveries: u64,
+    pub(crate) whose: Whose,
+    /// As in [`crate::walk::Source::min_idle`].
+    pub(crate) min_idle: Duration,
+}
+
+/// The state of one stream's recovery.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    /// From when on something may be pending that isn't held; `None` if nothing is known to be.
+    wanted: Option<Instant>,
+    own: Option<Walk>,
+    others: Option<Walk>,
+    /// Entries that were given up before the walk under way began, and are this process's still until it has ended.
+    given_up_before: usize,
+    /// Entries that were given up since.
+    given_up_since: usize,
+    /// The suspect that travels alone, if one does.
+    suspect: Option<EntryId>,
+    /// Suspects that wait for it.
+    waiting: BTreeMap<EntryId, Suspect>,
+    /// Claims under way: what they bring is this process's, and not held yet.
+    claims: usize,
+    /// Entries whose count of deliveries could not be set back, by what it should be.
+    unreleased: Vec<(u64, Vec<EntryId>)>,
+    /// Orders to set it back that are under way, and how many entries they are about.
+    releases: usize,
+    releasing: usize,
+    pause: Duration,
+}
+
+impl Recovery {
+    /// A consumer of this name is new, so nothing can be pending; but looking costs two commands and proves it.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            wanted: Some(now),
+            own: None,
+            others: None,
+            given_up_before: 0,
+            given_up_since: 0,
+            suspect: None,
+            waiting: BTreeMap::new(),
+            claims: 0,
+            unreleased: Vec::new(),
+            releases: 0,
+            releasing: 0,
+            pause: PAUSES[0],
+        }
+    }
+
+    /// How many entries it remembers one by one.
+    pub(crate) fn remembered(&self) -> usize {
+        self.unreleased.iter().map(|(_, ids)| ids.len()).sum::<usize>() + self.releasing + self.waiting.len()
+    }
+}
+
+/// When.
+impl Recovery {
+    /// Whether new entries may be read: what was given up waits for its next try, but what was lost on the way comes first.
+    pub(crate) fn lets_read(&self, now: Instant) -> bool {
+        match &self.own {
+            Some(walk) => walk.has_listed(),
+            None => self.wanted.is_none_or(|at| at > now),
+        }
+    }
+
+    /// Whether all that is pending with this process is held, as far as is known.
+    pub(crate) fn is_over(&self) -> bool {
+        self.own.is_none() && self.wanted.is_none()
+    }
+
+    /// When a look is due to begin, if nothing else has to end first.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.wanted.filter(|_| self.releases == 0 && self.own.is_none())
+    }
+
+    /// A look at one's own pending entries is due at once, or as soon as the one under way has ended.
+    pub(crate) fn want(&mut self, now: Instant) {
+        self.wanted = Some(now);
+    }
+
+    /// Something failed: a look is due after a pause, longer each time.
+    pub(crate) fn want_later(&mut self, now: Instant) {
+        if self.wanted.is_none() {
+            self.wanted = Some(now + self.pause);
+            self.pause = (self.pause * 2).min(PAUSES[1]);
+        }
+    }
+
+    /// Deliveries succeed (again): what waits for its next try need not wait longer.
+    pub(crate) fn delivering(&mut self, now: Instant) {
+        self.wanted = self.wanted.map(|at| at.min(now));
+        self.pause = PAUSES[0];
+    }
+
+    /// Redis is there (again): what was given up meanwhile, or read by a read whose answer was lost, is looked for at once.
+    pub(crate) fn reconnected(&mut self, now: Instant) {
+        self.want(now);
+        self.pause = PAUSES[0];
+    }
+}
+
+/// Giving up.
+impl Recovery {
+    /// An entry was given up: it stays pending, to be tried again.
+    pub(crate) fn give_up(&mut self, now: Instant) {
+        self.given_up_since += 1;
+        self.want_later(now);
+    }
+
+    /// How many entries were given up and not claimed again, at most.
+    pub(crate) fn given_up(&self) -> usize {
+        let taken = self.own.as_ref().map_or(0, |walk| walk.taken);
+        self.given_up_before.saturating_sub(taken) + self.given_up_since
+    }
+
+    /// Whether nothing was given up that may still be this process's, and no claim is under way.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.given_up_before + self.given_up_since == 0 && self.claims == 0
+    }
+
+    /// It is being set back how often so many entries count as delivered.
+    pub(crate) fn release_began(&mut self, entries: usize) {
+        self.releases += 1;
+        self.releasing += entries;
+    }
+
+    /// That has ended; what failed is tried again before the entries are claimed, or they would count as delivered too often.
+    pub(crate) fn release_ended(&mut self, entries: usize, failed: Option<(u64, Vec<EntryId>)>, now: Instant) {
+        self.releases -= 1;
+        self.releasing -= entries;
+        if let Some(failed) = failed {
+            self.unreleased.push(failed);
+            self.wanted = Some(now + self.pause);
+        }
+    }
+}
+
+/// Walks.
+impl Recovery {
+    /// If a look is due: what must be released before, or else nothing, and the walk has begun.
+    pub(crate) fn begin(&mut self, consumer: &str, now: Instant) -> Vec<(u64, Vec<EntryId>)> {
+        if self.own.is_none() && self.given_up_before + self.given_up_since > 0 {
+            self.want_later(now);
+        }
+        if self.due().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        if self.unreleased.is_empty() {
+            self.wanted = None;
+            self.given_up_before += std::mem::take(&mut self.given_up_since);
+            self.own = Some(Walk::own(consumer));
+        }
+        std::mem::take(&mut self.unreleased)
+    }
+
+    /// Begins to take over what the dead left and what anybody has had for too long, unless that is under way.
+    pub(crate) fn begin_takeover(&mut self, dead: Vec<String>, stuck: Duration) {
+        self.others.get_or_insert_with(|| Walk::others(dead, stuck));
+    }
+
+    /// The next steps of the walks under way. Those that have ended are done with.
+    pub(crate) fn steps(&mut self, has_room: bool) -> Vec<(Whose, Step)> {
+        let walks = [&mut self.own, &mut self.others].into_iter().flatten();
+        let steps = walks.filter_map(|walk| Some((walk.whose(), walk.step(has_room)?))).collect();
+        if let Some(walk) = self.own.take_if(|walk| walk.has_ended()) {
+            // All that was given up before was claimed, or is gone, or is a suspect that is found again.
+            self.given_up_before = walk.passed_over;
+        }
+        self.others.take_if(|walk| walk.has_ended());
+        steps
+    }
+
+    pub(crate) fn walk(&mut self, whose: Whose) -> Option<&mut Walk> {
+        match whose {
+            Whose::Own => self.own.as_mut(),
+            Whose::Others => self.others.as_mut(),
+        }
+    }
+
+    /// The claim of the suspect failed. Whether it was carried out isn't known: if so, the entry is now this process's own.
+    pub(crate) fn suspect_failed(&mut self, id: EntryId, now: Instant) {
+        self.let_go(id);
+        self.want_later(now);
+    }
+
+    /// A step of a walk failed, and with it the walk: another will begin where it began. As with a suspect, a look is due.
+    pub(crate) fn walk_failed(&mut self, whose: Whose, now: Instant) {
+        match whose {
+            Whose::Own => self.own = None,
+            Whose::Others => self.others = None,
+        }
+        self.want_later(now);
+    }
+
+    /// Of pending entries that are free, those to claim now: all that nobody suspects. Suspects wait for their turn, if there is a place.
+    pub(crate) fn choose(&mut self, free: impl Iterator<Item = Found>, whose: Whose) -> Vec<Found> {
+        let Some(min_idle) = self.walk(whose).and_then(|walk| walk.min_idle()) else { return Vec::new() };
+        let (mut plain, mut passed_over) = (Vec::new(), 0);
+        for (id, deliveries) in free {
+            match deliveries < SUSPECT {
+                true => plain.push((id, deliveries)),
+                false if self.suspect == Some(id) || self.waiting.contains_key(&id) => {}
+                false if self.waiting.len() < WAITING => {
+                    self.waiting.insert(id, Suspect { id, deliveries, whose, min_idle });
+                }
+                false => passed_over += 1,
+            }
+        }
+        if let Some(walk) = self.walk(whose) {
+            walk.passed_over += passed_over;
+        }
+        plain
+    }
+
+    /// No work is begun any more that another instance can do.
+    pub(crate) fn leave_to_others(&mut self) {
+        self.waiting.retain(|_, suspect| suspect.whose == Whose::Own);
+        self.others.iter_mut().for_each(Walk::stop);
+    }
+}
+
+/// Claims, and suspects.
+impl Recovery {
+    pub(crate) fn claim_began(&mut self) {
+        self.claims += 1;
+    }
+
+    pub(crate) fn claim_ended(&mut self) {
+        self.claims -= 1;
+    }
+
+    /// The suspect whose turn it is, if none is under way.
+    pub(crate) fn next_suspect(&mut self) -> Option<Suspect> {
+        if self.suspect.is_some() {
+            return None;
+        }
+        let (id, suspect) = self.waiting.pop_first()?;
+        self.suspect = Some(id);
+        Some(suspect)
+    }
+
+    /// Whether this is the suspect that travels alone.
+    pub(crate) fn is_suspect(&self, id: EntryId) -> bool {
+        self.suspect == Some(id)
+    }
+
+    /// An entry is no longer held, or didn't come: if it was the suspect, it makes way for the next.
+    pub(crate) fn let_go(&mut self, id: EntryId) {
+        self.suspect.take_if(|suspect| *suspect == id);
+    }
+}
