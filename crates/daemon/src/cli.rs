@@ -2,9 +2,11 @@
 //!
 //! Only words; what the commands do is in [`crate::commands`].
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use unstale_events::{Code, EntryId};
 
 use crate::config::Sources;
 use crate::demo::Demo;
@@ -90,9 +92,22 @@ pub enum Command {
     Invalidate(Invalidate),
     /// Show what an event would do. Nothing is done, and no server is needed.
     Explain(Explain),
+    /// Follow notices, events or dead letters as they happen. Takes nothing from anybody.
+    Tail(Tail),
+    /// Show the counts of one sidecar.
+    Stats(Stats),
+    /// Look at what could not be carried out, give it back to its stream, or drop it.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Show when, how and why a key was last dropped, by the log of notices.
+    Why(Why),
     /// Show the configuration, or the schema of its file.
     #[command(subcommand)]
     Config(Config),
+    /// Print a script that completes commands and flags in a shell.
+    Completions(Completions),
+    /// Print the manual page, or write those of all commands.
+    Man(Man),
     /// See it at work: a private Redis, two APIs with a sidecar each, 10,000 events, and what is stale at the end. Reads no configuration.
     Demo(Demo),
     /// One of the demo's API instances.
@@ -180,6 +195,160 @@ pub struct Explain {
     /// Test the routes: each line is {"event": {…}, "expect": {…}}, where expect is a part of what explain prints.
     #[arg(long, value_name = "CASES.jsonl")]
     pub expect: Option<PathBuf>,
+}
+
+/// `tail`.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// What to follow [default: notices].
+    #[arg(value_enum)]
+    pub what: Vec<Followed>,
+    /// Begin with so many that are there already, of each stream.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub last: usize,
+    /// Show keys and values instead of fingerprints.
+    #[arg(long)]
+    pub reveal: bool,
+    /// Print a JSON object for each.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `tail` follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Followed {
+    /// What was dropped.
+    Notices,
+    /// What is published, on both streams.
+    Events,
+    /// What could not be carried out.
+    DeadLetters,
+}
+
+/// Which sidecar is asked.
+#[derive(Debug, Args)]
+pub struct Sidecar {
+    /// Its HTTP address [default: `http.bind`].
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub sidecar: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|error| format!("write it as 127.0.0.1:7863 or localhost:7863 ({error})"))?;
+    found.into_iter().next().ok_or_else(|| "this name has no address".to_owned())
+}
+
+/// `stats`.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Which one.
+    #[command(flatten)]
+    pub sidecar: Sidecar,
+    /// Print JSON, as `GET /v1/stats` answers it.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dead-letters`.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// The newest, with their reasons.
+    List {
+        /// Which of them.
+        #[command(flatten)]
+        matching: Matching,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        last: usize,
+        /// Print a JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One of them, with the fields of its event.
+    Show {
+        /// Its id.
+        id: EntryId,
+        /// Show values instead of fingerprints.
+        #[arg(long)]
+        reveal: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add the events to their streams again, and take the letters away. A repetition does no harm.
+    Replay {
+        /// Which of them.
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Print a JSON object for each, and one at the end.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take letters away for good.
+    Drop {
+        /// Which of them.
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Args)]
+pub struct Matching {
+    /// Only those with this code in their reason, such as `missing_attribute`.
+    #[arg(long, value_name = "CODE", value_parser = Code::ALL.map(Code::name))]
+    pub reason: Option<String>,
+    /// Only events of this type.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+}
+
+/// Which dead letters something is done to: those named, or all that are there now.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// Their ids.
+    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "reason", "kind"])]
+    pub ids: Vec<EntryId>,
+    /// All that are there now; with --reason or --type, all of those.
+    #[arg(long)]
+    pub all: bool,
+    /// Which of all.
+    #[command(flatten)]
+    pub matching: Matching,
+}
+
+/// `why`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The key, as it stands in Redis.
+    pub key: String,
+    /// How many to show, the newest first.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub last: usize,
+    /// Show patterns instead of fingerprints.
+    #[arg(long)]
+    pub reveal: bool,
+    /// Print a JSON object for each.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write a page for each command into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// `config`.

@@ -13,12 +13,12 @@ use crate::explain::{self, Outcome};
 use crate::rights;
 
 /// A result for standard output. If nobody reads it (a closed pipe), there is nothing left to do.
-fn print(text: impl std::fmt::Display) {
+pub(crate) fn print(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// What is wrong, for standard error.
-fn complain(text: impl std::fmt::Display) {
+pub(crate) fn complain(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "unstale: {text}");
 }
 
@@ -112,7 +112,8 @@ fn refuse(reasons: &[String], exit: Exit) -> Exit {
     exit
 }
 
-fn fail(error: impl std::fmt::Display) -> Exit {
+/// Says what is wrong, and that this is the end.
+pub(crate) fn fail(error: impl std::fmt::Display) -> Exit {
     complain(error);
     Exit::Failed
 }

@@ -9,11 +9,14 @@ use unstale::cli::{Cli, Command, Config, Exit};
 use unstale::commands;
 use unstale::config::{self, Loaded};
 use unstale::demo;
+use unstale::tools;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::Config(Config::Schema) => return commands::print_schema().into(),
+        Command::Completions(args) => return tools::pages::completions(&args).into(),
+        Command::Man(args) => return tools::pages::man(&args).into(),
         Command::Demo(args) => return in_runtime(demo::run(&args)),
         Command::DemoApi(args) => return in_runtime(demo::api::run(args)),
         _ => {}
@@ -49,8 +52,14 @@ async fn dispatch(command: Command, loaded: Loaded) -> Exit {
         Command::Publish(args) => commands::publish(&loaded, &args).await,
         Command::Invalidate(args) => commands::invalidate(&loaded, &args).await,
         Command::Explain(args) => commands::explain(&loaded, &args),
+        Command::Tail(args) => tools::tail::run(&loaded, &args).await,
+        Command::Stats(args) => tools::stats::run(&loaded, &args).await,
+        Command::DeadLetters(command) => tools::dead_letters::run(&loaded, &command).await,
+        Command::Why(args) => tools::why::run(&loaded, &args).await,
         Command::Config(Config::Show { json }) => commands::show(&loaded, json),
         Command::Config(Config::Schema) => commands::print_schema(),
+        Command::Completions(args) => tools::pages::completions(&args),
+        Command::Man(args) => tools::pages::man(&args),
         Command::Demo(args) => demo::run(&args).await,
         Command::DemoApi(args) => demo::api::run(args).await,
     }

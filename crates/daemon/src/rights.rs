@@ -49,7 +49,7 @@ const COMMON: [Right; 7] = [
 ];
 
 /// For the server that holds the streams.
-const BUS: [Right; 30] = [
+const BUS: [Right; 33] = [
     right("+client|unblock", "CLIENT UNBLOCK 0"),
     right("+type", "TYPE @events"),
     right("+xadd", "XADD @events NOMKSTREAM 0-0 f v"),
@@ -59,6 +59,8 @@ const BUS: [Right; 30] = [
     right("+xpending", "XPENDING @events unstale-check"),
     right("+xrange", "XRANGE @events - - COUNT 1"),
     right("+xrevrange", "XREVRANGE @notices - - COUNT 1"),
+    right("+xread", "XREAD COUNT 1 STREAMS @events $"),
+    right("+xdel", "XDEL @dead 0-0"),
     right("+xlen", "XLEN @events"),
     right("+xtrim", "XTRIM @events MINID 0"),
     right("+xinfo|stream", "XINFO STREAM @events"),
@@ -77,6 +79,7 @@ const BUS: [Right; 30] = [
     right("+zrem", "ZREM @beats unstale-check"),
     right("+zscore", "ZSCORE @beats unstale-check"),
     right("+zremrangebyscore", "ZREMRANGEBYSCORE @beats no-number 0"),
+    right("+hgetall", "HGETALL @positions"),
     right("+hdel", "HDEL @positions unstale-check"),
     right("+memory|usage", "MEMORY USAGE @notices"),
     right("+publish", ""),
@@ -167,6 +170,7 @@ fn nowhere(loaded: &Loaded, server: &str) -> String {
 fn key(word: &str, names: &Names, nothing: &str) -> String {
     let key = match word {
         "@events" => &names.events,
+        "@dead" => &names.dead,
         "@notices" => &names.notices,
         "@lease" => &names.lease,
         "@beats" => &names.beats,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::Trouble;
-use super::http::Connection;
 use super::stage::Stage;
+use crate::web::Connection;
 
 /// How often Redis has run each command, by INFO commandstats: also those within scripts, under their own names.
 pub(super) struct Commands(BTreeMap<String, u64>);

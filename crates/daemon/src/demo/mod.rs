@@ -13,7 +13,6 @@ pub mod api;
 mod children;
 mod figures;
 mod hearing;
-mod http;
 mod l1;
 mod plan;
 mod readers;
@@ -32,6 +31,7 @@ use unstale_connect::Fault;
 
 use crate::cli::Exit;
 use crate::signals::Signals;
+use crate::web::NoAnswer;
 use figures::Commands;
 use report::Counted;
 use screen::{Screen, thousands};
@@ -62,6 +62,12 @@ pub struct Trouble(String);
 impl From<Fault> for Trouble {
     fn from(fault: Fault) -> Self {
         Self(format!("the demo's Redis: {fault}"))
+    }
+}
+
+impl From<NoAnswer> for Trouble {
+    fn from(why: NoAnswer) -> Self {
+        Self(why.to_string())
     }
 }
 

@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::api::{Answer, Level};
-use super::http::Connection;
 use super::store::Store;
 use super::{Trouble, plan};
+use crate::web::Connection;
 
 /// Between two reads of one user.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -7,12 +7,12 @@ use unstale_events::catalogue::llm_gateway::{SpendUpdated, VirtualKeyDeleted};
 use unstale_events::publish::{Encoding, EventType, to_fields};
 use unstale_events::{EntryId, Fields};
 
-use super::http::Connection;
 use super::readers::{Eye, Readers, Sight};
 use super::screen::{Screen, thousands};
 use super::stage::Stage;
 use super::store::Store;
 use super::{Trouble, plan};
+use crate::web::Connection;
 
 /// Between the beginnings of two waves.
 const WAVE_EVERY: Duration = Duration::from_millis(300);

@@ -2,9 +2,11 @@
 //!
 //! Into a pipe or a file it writes plain lines; `NO_COLOR` (any value but the empty one) takes the colours off a terminal too.
 
-use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
+
+pub(crate) use crate::terminal::thousands;
+use crate::terminal::{Paint, is_live};
 
 /// A plain line of progress is written at most this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(1);
@@ -13,16 +15,14 @@ const BAR: usize = 32;
 /// The terminal, or what stands in for it.
 pub(crate) struct Screen {
     live: bool,
-    color: bool,
+    paint: Paint,
     last_progress: Option<Instant>,
 }
 
 impl Screen {
     /// Standard output as it is.
     pub(crate) fn stdout() -> Self {
-        let live = io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let color = live && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { live, color, last_progress: None }
+        Self { live: is_live(&io::stdout()), paint: Paint::stdout(), last_progress: None }
     }
 
     pub(crate) fn blank(&self) {
@@ -78,7 +78,7 @@ impl Screen {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.color && !text.trim().is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        self.paint.code(code, text)
     }
 
     /// A reader that went away (`| head`) is no reason to stop: the exit code still tells the outcome.
@@ -87,19 +87,6 @@ impl Screen {
         let mut out = io::stdout().lock();
         let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
-}
-
-/// `10001` as `10,001`.
-pub(crate) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A duration in milliseconds with as many places as are worth reading.
@@ -111,12 +98,6 @@ pub(crate) fn millis(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        let written: Vec<String> = [0, 999, 1000, 10_001, 1_234_567].map(thousands).into();
-        assert_eq!(written, ["0", "999", "1,000", "10,001", "1,234,567"]);
-    }
 
     #[test]
     fn short_times_keep_a_decimal() {

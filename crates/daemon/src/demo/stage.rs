@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::children::{self, Guard};
-use super::http::Connection;
 use super::store::Store;
+use crate::web::Connection;
 use unstale_source::Names;
 
 use super::{Demo, Trouble, plan};

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::api::{Level, Stats};
-use super::http::Connection;
 use super::readers::ask;
 use super::stage::Stage;
 use super::{Trouble, hearing, plan};
+use crate::web::Connection;
 
 /// How long it may take from the last event until nothing is left to do.
 const QUIET_WITHIN: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ async fn unfinished(stage: &Stage) -> Result<Option<String>, Trouble> {
 
 /// What an API says of itself.
 pub(super) async fn stats(api: std::net::SocketAddr) -> Result<Stats, Trouble> {
-    Connection::open(api).await?.json("/stats").await
+    Ok(Connection::open(api).await?.json("/stats").await?)
 }
 
 /// Compares everything. Each key is read twice, so that the second answer comes from the L1, filled with whatever L2 held.
