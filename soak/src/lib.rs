@@ -12,6 +12,7 @@ pub mod crew;
 pub mod follower;
 pub mod hearing;
 pub mod instance;
+pub mod kills;
 pub mod l1;
 pub mod metronome;
 pub mod model;

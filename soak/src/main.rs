@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use unstale_soak::kills::Kills;
 use unstale_soak::soak::Soak;
 
 /// Looks for lost and late invalidations.
@@ -10,6 +11,8 @@ use unstale_soak::soak::Soak;
 enum Command {
     /// Faults at random for some minutes, while values are read and compared
     Soak(Soak),
+    /// kill -9 at random and at each named point, and whether anything is lost
+    Kills(Kills),
 }
 
 fn main() -> ExitCode {
@@ -19,12 +22,25 @@ fn main() -> ExitCode {
             unstale_soak::interrupt();
         }
     });
-    let Command::Soak(soak) = Command::parse();
-    let report = soak.run(runtime.handle());
-    if soak.json {
-        println!("{:#}", report.json());
+    let is_good = match Command::parse() {
+        Command::Soak(soak) => {
+            let report = soak.run(runtime.handle());
+            print(soak.json, &report.json(), &report);
+            report.is_good()
+        }
+        Command::Kills(kills) => {
+            let verdict = kills.run(runtime.handle());
+            print(kills.json, &verdict.json(), &verdict);
+            verdict.wrong.is_empty()
+        }
+    };
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(as_json: bool, json: &serde_json::Value, text: &impl std::fmt::Display) {
+    if as_json {
+        println!("{json:#}");
     } else {
-        println!("{report}");
+        println!("{text}");
     }
-    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
