@@ -6,6 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod connections;
 pub mod demo;
 pub mod explain;
 pub mod http;

@@ -5,6 +5,7 @@
 
 use unstale_connect::{Client, Fault};
 use unstale_events::glob;
+use unstale_router::{Cache, Store};
 use unstale_source::Names;
 
 use crate::config::{Config, Loaded};
@@ -21,8 +22,8 @@ pub struct Use {
 /// The servers that are used at all, with what for.
 pub fn servers_in_use(loaded: &Loaded) -> Vec<(String, Use)> {
     let config = &loaded.config;
-    let caches = || loaded.router.caches().iter().filter(|(_, cache)| cache.store == unstale_router::Store::Redis);
-    let uses = |name: &String| Use { is_bus: *name == config.bus.redis, is_cache: caches().any(|(_, cache)| cache.redis == *name) };
+    let caches = || loaded.router.caches().iter().filter(|(_, cache)| cache.store == Store::Redis);
+    let uses = |name: &String| Use { is_bus: *name == config.bus.redis, is_cache: caches().any(|(_, cache)| config.home(cache) == name) };
     config.redis.keys().map(|name| (name.clone(), uses(name))).filter(|(_, role)| role.is_bus || role.is_cache).collect()
 }
 
@@ -124,7 +125,7 @@ fn key_patterns(loaded: &Loaded, server: &str, role: Use) -> Vec<String> {
         patterns.push(escaped(&format!("{}:", config.namespace)) + "*");
         patterns.extend(config.bus.stream.as_deref().map(escaped));
     }
-    for (_, cache) in loaded.router.caches().iter().filter(|(_, cache)| cache.redis == server) {
+    for cache in caches_on(loaded, server) {
         patterns.extend(cache.prefixes.iter().map(|prefix| escaped(prefix) + "*"));
     }
     patterns
@@ -163,8 +164,13 @@ pub async fn missing(client: &Client, config: &Config, loaded: &Loaded, server: 
 
 /// A key below the first prefix that the server's caches have.
 fn nowhere(loaded: &Loaded, server: &str) -> String {
-    let cache = loaded.router.caches().iter().find(|(_, cache)| cache.redis == server);
-    cache.map_or_else(String::new, |(_, cache)| format!("{}unstale-check", cache.prefixes[0]))
+    caches_on(loaded, server).next().map_or_else(String::new, |cache| format!("{}unstale-check", cache.prefixes[0]))
+}
+
+/// The caches whose keys are deleted on this server.
+fn caches_on<'a>(loaded: &'a Loaded, server: &'a str) -> impl Iterator<Item = &'a Cache> {
+    let caches = loaded.router.caches().iter().map(|(_, cache)| cache);
+    caches.filter(move |cache| cache.store == Store::Redis && loaded.config.home(cache) == server)
 }
 
 fn key(word: &str, names: &Names, nothing: &str) -> String {

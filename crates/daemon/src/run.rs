@@ -2,27 +2,25 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
 use unstale_batcher::Settings as Batching;
-use unstale_connect::{Client, Endpoint, FaultKind, Role, Server};
+use unstale_connect::{Client, FaultKind};
 use unstale_events::{CacheId, StreamKind};
 use unstale_pipeline::handle::{Handle, seat};
 use unstale_pipeline::health::Thresholds;
 use unstale_pipeline::stats::{Labels, Stats};
-use unstale_pipeline::{Ended, Parts, Pipeline, ROLES, Settings, Unrouted};
+use unstale_pipeline::{Ended, Parts, Pipeline, Settings, Unrouted};
 use unstale_router::Router;
-use unstale_sink::{Budgets, Clients, Sink, Stage};
+use unstale_sink::{Budgets, Sink, Stage};
 use unstale_source::{EntryLimit, Group, Letters, LettersConfig, Membership, Names, Reader, Start};
 
 use crate::cli::Exit;
 use crate::config::{self, Config, Loaded};
+use crate::connections::{BLOCK, Connections};
 use crate::http::{App, Rules, Server as HttpServer};
 use crate::signals::Signals;
 use crate::telemetry;
 
-/// How long a read waits for entries: also how seldom an idle sidecar asks.
-const BLOCK: Duration = Duration::from_secs(2);
 /// The stages outside deliveries that can meet an error.
 const STAGES: [&str; 9] = ["read", "ack", "bury", "claim", "release", "beat", "survey", "flush", "tidy"];
 /// Why whole caches are flushed.
@@ -108,62 +106,28 @@ pub struct Assembly {
 /// # Errors
 /// What is wrong with the servers' settings or files.
 pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, String> {
-    let server = server(config, router)?;
     let names = config.names();
     let instance = format!("{}-{}", config.instance.name, suffix());
-    let open =
-        |role: Role, what: &str| Client::open(&server, role, &format!("unstale:{what}:{instance}")).map_err(|fault| fault.to_string());
-    let reading = Role::Reader { block: BLOCK };
-    let [read, read_critical] = [open(reading, ROLES[0])?, open(reading, ROLES[1])?];
-    let [deliver, deliver_critical] = [open(Role::Commands, ROLES[2])?, open(Role::Commands, ROLES[3])?];
-    let [scan, scan_critical, control] =
-        [open(Role::Commands, ROLES[4])?, open(Role::Commands, ROLES[5])?, open(Role::Commands, ROLES[6])?];
-    let publisher = open(Role::Commands, "publish")?;
-    let clients = [&read, &read_critical, &deliver, &deliver_critical, &scan, &scan_critical, &control];
-    let links = ROLES.into_iter().zip(clients.map(Client::link)).collect();
+    let connections = Connections::open(config, router, &instance)?;
+    let stats = Stats::new(labels(router, connections.roles()));
+    let Connections { read, read_critical, here, elsewhere, control, publisher, lines } = connections;
     let group = |kind, start| Group::new(control.clone(), kind, names.stream(kind), &names.group, &instance, start);
     let ordinary_start = if !names.owned && config.bus.start == config::Start::Now { Start::End } else { Start::Beginning };
-    let sink = Sink::new(
-        sink_config(config, router, &names, &instance),
-        Arc::clone(router.caches()),
-        Clients { ordinary: deliver.clone(), critical: deliver_critical.clone(), scan: scan.clone(), critical_scan: scan_critical.clone() },
-    );
+    let sink = Sink::new(sink_config(config, router, &names, &instance), Arc::clone(router.caches()), here, elsewhere);
     let parts = Parts {
         router: Arc::clone(router),
         sink: Arc::new(sink),
-        critical: Reader::new(read_critical.clone(), group(StreamKind::Critical, Start::Beginning), BLOCK),
-        ordinary: Reader::new(read.clone(), group(StreamKind::Ordinary, ordinary_start), BLOCK),
+        critical: Reader::new(read_critical, group(StreamKind::Critical, Start::Beginning), BLOCK),
+        ordinary: Reader::new(read, group(StreamKind::Ordinary, ordinary_start), BLOCK),
         membership: Membership::new(control.clone(), &names, &instance),
         letters: Letters::new(control.clone(), letters_config(config, &names, &instance)),
         control: control.clone(),
         names: names.clone(),
-        links,
+        lines,
     };
-    let stats = Stats::new(labels(router));
     let (seat, handle) = seat(stats.clone());
     let pipeline = Pipeline::new(settings(config, router, &names), parts, stats, seat);
     Ok(Assembly { pipeline, handle, publisher, instance, names })
-}
-
-/// The one server of bus and caches.
-fn server(config: &Config, router: &Router) -> Result<Server, String> {
-    let named = |name: &str| {
-        let redis = config.redis.get(name).ok_or_else(|| format!("no server is named `{name}`"))?;
-        redis.server().map_err(|error| format!("redis.{name}: {error}"))
-    };
-    let bus = named(&config.bus.redis)?;
-    if matches!(bus.url.endpoint, Endpoint::Sentinel { .. } | Endpoint::Cluster { .. }) {
-        return Err(format!("redis.{}: this release needs a single server (redis://, rediss:// or unix://)", config.bus.redis));
-    }
-    for (_, cache) in router.caches().iter() {
-        if !named(&cache.redis)?.is_same_database(&bus) {
-            return Err(format!(
-                "cache.{}.redis = `{}` is another server or database than the bus (`{}`): this release needs both on one",
-                cache.name, cache.redis, config.bus.redis
-            ));
-        }
-    }
-    Ok(bus)
 }
 
 fn sink_config(config: &Config, router: &Router, names: &Names, instance: &str) -> unstale_sink::Config {
@@ -228,13 +192,13 @@ fn batching(batching: &config::Batching, router: &Router) -> Batching {
     }
 }
 
-fn labels(router: &Router) -> Labels {
+fn labels(router: &Router, roles: Vec<String>) -> Labels {
     Labels {
         caches: router.caches().iter().map(|(_, cache)| cache.name.clone()).collect(),
         types: router.labels().to_vec(),
         stages: Stage::ALL.into_iter().map(Stage::name).chain(STAGES).collect(),
         kinds: FaultKind::ALL.into_iter().map(FaultKind::name).collect(),
-        roles: ROLES.to_vec(),
+        roles,
         causes: CAUSES.to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         routes: router.fingerprint().to_owned(),

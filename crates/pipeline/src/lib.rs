@@ -20,4 +20,4 @@ mod walk;
 mod watch;
 
 pub use pipeline::{Ended, Pipeline};
-pub use settings::{Parts, ROLES, Settings, Unrouted};
+pub use settings::{Line, Parts, ROLES, Settings, Unrouted};

@@ -307,7 +307,7 @@ mod tests {
             types: vec!["ProductUpdated".into()],
             stages: vec!["read", "delete"],
             kinds: vec!["timeout", "denied"],
-            roles: vec!["reading", "deleting"],
+            roles: vec!["reading".into(), "deleting".into()],
             causes: vec!["loss"],
             version: "1.2.3".into(),
             routes: "ab\"c".into(),

@@ -85,7 +85,7 @@ impl Pipeline {
             letters: parts.letters,
             names: parts.names,
             control: parts.control,
-            watch: Watch::new(parts.links, settings.health, now),
+            watch: Watch::new(parts.lines, settings.health, now),
             summary: Summary::default(),
             stats,
             metrics,
@@ -191,9 +191,7 @@ impl State {
 
     fn look_around(&mut self, inputs: &mut Inputs, now: Instant) {
         if now >= self.next_look {
-            let was_up = self.watch.all_up();
-            self.watch.links(&mut self.stats, now);
-            if self.watch.all_up() && !was_up {
+            if self.watch.links(&mut self.stats, now) {
                 inputs.streams().into_iter().for_each(|stream| stream.recovery.reconnected(now));
             }
             self.next_look = now + if self.watch.all_up() { LOOK } else { LOOK_DOWN };

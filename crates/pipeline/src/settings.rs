@@ -77,9 +77,20 @@ pub struct Parts {
     pub control: Client,
     /// The names of the namespace.
     pub names: Names,
-    /// Every connection, by what it is for: one of [`ROLES`].
-    pub links: Vec<(&'static str, watch::Receiver<Link>)>,
+    /// Every connection.
+    pub lines: Vec<Line>,
 }
 
-/// What the connections are for.
+/// A connection to be watched.
+#[derive(Debug)]
+pub struct Line {
+    /// The server's name in the configuration.
+    pub server: String,
+    /// What it is for, unlike that of any other line: one of [`ROLES`], or for a cache's server its name and what it is for.
+    pub role: String,
+    /// Whether it is up.
+    pub link: watch::Receiver<Link>,
+}
+
+/// What the connections to the bus are for.
 pub const ROLES: [&str; 7] = ["read", "read_critical", "deliver", "deliver_critical", "scan", "scan_critical", "control"];

@@ -27,7 +27,7 @@ pub struct Labels {
     /// The kinds of errors.
     pub kinds: Vec<&'static str>,
     /// The connections to Redis, by what they are for.
-    pub roles: Vec<&'static str>,
+    pub roles: Vec<String>,
     /// Why whole caches are flushed.
     pub causes: Vec<&'static str>,
     /// The release.
@@ -389,8 +389,8 @@ impl Stats {
     }
 
     /// Each connection's role, and whether it is up.
-    pub fn links(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        self.labels.roles.iter().copied().zip(self.links.iter().copied())
+    pub fn links(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.labels.roles.iter().map(String::as_str).zip(self.links.iter().copied())
     }
 
     /// Flushes by cause.

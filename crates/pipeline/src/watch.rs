@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use unstale_connect::{Fault, Link};
 use unstale_events::StreamKind;
 
 use crate::health::{Down, Health, Signs, Thresholds};
+use crate::settings::Line;
 use crate::stats::Stats;
 
 /// How long a missing right is reported after it was last missed.
@@ -22,10 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The observer of one process.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    links: Vec<(&'static str, watch::Receiver<Link>)>,
+    servers: Vec<Server>,
     began: Instant,
-    /// Whether the log says that all connections are up.
-    said: Option<bool>,
     limits: Thresholds,
     connected_once: bool,
     answer: Option<Duration>,
@@ -33,12 +31,27 @@ pub(crate) struct Watch {
     no_streams: BTreeMap<String, Instant>,
 }
 
+/// The connections to one server.
+#[derive(Debug)]
+struct Server {
+    name: String,
+    lines: Vec<Line>,
+    /// Whether the log says that all of them are up.
+    said: Option<bool>,
+}
+
 impl Watch {
-    pub(crate) fn new(links: Vec<(&'static str, watch::Receiver<Link>)>, limits: Thresholds, now: Instant) -> Self {
+    pub(crate) fn new(lines: Vec<Line>, limits: Thresholds, now: Instant) -> Self {
+        let mut servers: Vec<Server> = Vec::new();
+        for line in lines {
+            match servers.iter_mut().find(|server| server.name == line.server) {
+                Some(server) => server.lines.push(line),
+                None => servers.push(Server { name: line.server.clone(), lines: vec![line], said: None }),
+            }
+        }
         Self {
-            links,
+            servers,
             began: now,
-            said: None,
             limits,
             connected_once: false,
             answer: None,
@@ -49,12 +62,16 @@ impl Watch {
 
     /// Whether all connections were up at the last look.
     pub(crate) fn all_up(&self) -> bool {
-        self.said == Some(true)
+        self.servers.iter().all(|server| server.said == Some(true))
     }
 
     /// Whether the connection for this is up. What would be sent while it is down would only fail.
     pub(crate) fn is_up(&self, role: &str) -> bool {
-        self.links.iter().any(|(name, link)| *name == role && link.borrow().is_up())
+        self.lines().any(|line| line.role == role && line.link.borrow().is_up())
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.servers.iter().flat_map(|server| &server.lines)
     }
 
     /// Takes note of how long Redis took to answer.
@@ -74,42 +91,24 @@ impl Watch {
         self.no_streams.insert(key.to_owned(), now);
     }
 
-    /// Looks at the connections, and logs once what has changed.
-    pub(crate) fn links(&mut self, stats: &mut Stats, now: Instant) {
-        let mut down = Vec::new();
-        for (role, link) in &self.links {
-            let link = link.borrow();
-            stats.link(role, link.is_up());
-            if let Link::Down { why, .. } = &*link {
-                down.push((*role, why.clone()));
-            }
-        }
-        match down.first() {
-            None if self.said != Some(true) => {
-                tracing::info!("connected to Redis");
-                self.said = Some(true);
-                self.connected_once = true;
-            }
-            // A connection takes a moment to be made.
-            Some((_, why)) if self.said == Some(true) || (self.said.is_none() && now.saturating_duration_since(self.began) > PATIENCE) => {
-                let roles: Vec<_> = down.iter().map(|(role, _)| *role).collect();
-                tracing::warn!(connections = roles.join(","), %why, "Redis can't be reached; trying again until it can");
-                self.said = Some(false);
-            }
-            _ => {}
-        }
+    /// Looks at the connections, and logs once what has changed. Returns whether a server is there (again).
+    pub(crate) fn links(&mut self, stats: &mut Stats, now: Instant) -> bool {
+        let is_late = now.saturating_duration_since(self.began) > PATIENCE;
+        // All are looked at, whatever the first says.
+        let back = self.servers.iter_mut().map(|server| server.look(stats, is_late)).filter(|is_back| *is_back).count();
+        self.connected_once |= self.all_up();
+        back > 0
     }
 
     /// Weighs everything.
     pub(crate) fn judge(&mut self, stats: &Stats, draining: bool, now: Instant) -> Health {
         self.missing.retain(|_, last| now.saturating_duration_since(*last) < REMEMBERED);
         self.no_streams.retain(|_, last| now.saturating_duration_since(*last) < LOOKED_AGAIN);
-        let links: Vec<_> = self.links.iter().map(|(role, link)| (*role, link.borrow().clone())).collect();
-        let reasons: Vec<_> = links
-            .iter()
-            .filter_map(|(role, link)| match link {
+        let reasons: Vec<_> = self
+            .lines()
+            .filter_map(|Line { role, link, .. }| match &*link.borrow() {
                 Link::Up { .. } => None,
-                Link::Down { since, why } => Some((*role, now.saturating_duration_since(*since), why.to_string())),
+                Link::Down { since, why } => Some((&**role, now.saturating_duration_since(*since), why.to_string())),
             })
             .collect();
         let down: Vec<_> = reasons.iter().map(|(role, since, why)| Down { role, since: *since, why }).collect();
@@ -131,5 +130,35 @@ impl Watch {
             },
             &self.limits,
         )
+    }
+}
+
+impl Server {
+    /// Returns whether it is there (again), and says so, or that it is gone.
+    fn look(&mut self, stats: &mut Stats, is_late: bool) -> bool {
+        let mut down = Vec::new();
+        for Line { role, link, .. } in &self.lines {
+            let link = link.borrow();
+            stats.link(role, link.is_up());
+            if let Link::Down { why, .. } = &*link {
+                down.push((&**role, why.clone()));
+            }
+        }
+        let server = &*self.name;
+        match down.first() {
+            None if self.said != Some(true) => {
+                tracing::info!(server, "connected to Redis");
+                self.said = Some(true);
+                return true;
+            }
+            // A connection takes a moment to be made.
+            Some((_, why)) if self.said == Some(true) || (self.said.is_none() && is_late) => {
+                let roles: Vec<_> = down.iter().map(|(role, _)| *role).collect();
+                tracing::warn!(server, connections = roles.join(","), %why, "Redis can't be reached; trying again until it can");
+                self.said = Some(false);
+            }
+            _ => {}
+        }
+        false
     }
 }

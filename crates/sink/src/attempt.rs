@@ -58,7 +58,7 @@ impl Sink {
         }
     }
 
-    async fn send(&self, job: &Job<'_>, part: &[usize]) -> Result<(Vec<CacheId>, Answer), Fault> {
+    pub(crate) async fn send(&self, job: &Job<'_>, part: &[usize]) -> Result<(Vec<CacheId>, Answer), Fault> {
         let tail = notice::tail(job.batch, part, &self.caches, job.about);
         let republished = republish::messages(&self.config.republish, job.batch, part);
         self.call(self.clients.scripts(job.batch.priority), &job.batch.targets, part, tail, republished).await
@@ -83,7 +83,7 @@ impl Sink {
             tail,
             republished,
         };
-        let (deleting, answer) = Request::new(announcement, targets, part, &self.caches).send(client).await?;
+        let (deleting, answer) = Request::new(announcement, targets, part, &self.places).send(client).await?;
         if let Some(size) = size {
             self.retention.wrote(size as u64);
         }
@@ -92,7 +92,14 @@ impl Sink {
     }
 
     /// Notes what a part did. Returns the counters that are to be tried again.
-    fn confirm(&self, job: &Job<'_>, part: &[usize], deleting: &[CacheId], answer: Answer, delivery: &mut Delivery) -> Option<Part> {
+    pub(crate) fn confirm(
+        &self,
+        job: &Job<'_>,
+        part: &[usize],
+        deleting: &[CacheId],
+        answer: Answer,
+        delivery: &mut Delivery,
+    ) -> Option<Part> {
         delivery.confirmed(answer.at_ms);
         delivery.notices += u64::from(answer.notice.is_some());
         for (cache, keys) in deleting.iter().zip(answer.deleted) {
@@ -109,11 +116,17 @@ impl Sink {
         let mut again = Part::new();
         for (position, fault) in counters.zip(answer.counters) {
             let Some(fault) = fault else { continue };
-            delivery.set(*position, self.counter_state(job, *position, &fault));
-            again.extend(fault.is_transient().then_some(*position));
-            delivery.trouble(Stage::Bump, fault);
+            again.extend(self.not_counted(job, *position, fault, delivery));
         }
         Some(again).filter(|again| !again.is_empty())
+    }
+
+    /// Notes why a counter was not incremented. Returns it if trying again can help.
+    pub(crate) fn not_counted(&self, job: &Job<'_>, counter: usize, fault: Fault, delivery: &mut Delivery) -> Option<usize> {
+        delivery.set(counter, self.counter_state(job, counter, &fault));
+        let again = fault.is_transient().then_some(counter);
+        delivery.trouble(Stage::Bump, fault);
+        again
     }
 
     fn counter_state(&self, job: &Job<'_>, position: usize, fault: &Fault) -> TargetState {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unstale_connect::Client;
-use unstale_events::Priority;
+use unstale_events::{CacheId, Priority};
 use unstale_router::Republish;
 
 /// The settings of a [`crate::Sink`].
@@ -49,13 +49,13 @@ impl Budgets {
     }
 }
 
-/// The connections: scripts and scans apart, and critical batches apart from all others, so that no critical delivery stands behind
-/// anything but critical deletes.
+/// The connections to one server: deletes and scans apart, and critical batches apart from all others, so that no critical delivery stands
+/// behind anything but critical deletes.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// Scripts of high, normal and low batches.
+    /// Deletes, or the scripts that do it, of high, normal and low batches.
     pub ordinary: Client,
-    /// Scripts of critical batches.
+    /// The same of critical batches.
     pub critical: Client,
     /// Scans of high, normal and low batches.
     pub scan: Client,
@@ -63,8 +63,17 @@ pub struct Clients {
     pub critical_scan: Client,
 }
 
+/// Caches that are not in the database of the notice log.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// Which caches.
+    pub caches: Vec<CacheId>,
+    /// The connections to where they are.
+    pub clients: Clients,
+}
+
 impl Clients {
-    /// Where the scripts of this lane go.
+    /// Where the deletes of this lane go.
     pub(crate) fn scripts(&self, priority: Priority) -> &Client {
         if priority == Priority::Critical { &self.critical } else { &self.ordinary }
     }

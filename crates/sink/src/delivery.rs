@@ -10,19 +10,21 @@ use crate::plan::Part;
 /// The part of a delivery in which something went wrong; a closed set, for metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// Deleting keys and writing the notice of it.
+    /// Deleting keys, and writing the notice of it if they are in the database of the log.
     Delete,
     /// Scanning for patterns and deleting what was found.
     Scan,
     /// Incrementing counters.
     Bump,
+    /// Writing the notice of what was deleted elsewhere.
+    Announce,
     /// Publishing a notice that is already in the log. Holds nothing up.
     Publish,
 }
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 4] = [Self::Delete, Self::Scan, Self::Bump, Self::Publish];
+    pub const ALL: [Self; 5] = [Self::Delete, Self::Scan, Self::Bump, Self::Announce, Self::Publish];
 
     /// The name used in metric labels and logs.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Stage {
             Self::Delete => "delete",
             Self::Scan => "scan",
             Self::Bump => "bump",
+            Self::Announce => "announce",
             Self::Publish => "publish",
         }
     }
@@ -49,6 +52,8 @@ pub struct Trouble {
 /// Keys that are to be deleted once more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Second {
+    /// On which site.
+    pub(crate) site: usize,
     /// When: the delay after the first delete was confirmed.
     pub(crate) due: Instant,
     /// After this it is not tried again.
@@ -123,6 +128,15 @@ impl Delivery {
     /// Whether a fault of this kind was met in this stage.
     pub fn met(&self, stage: Stage, kind: FaultKind) -> bool {
         self.errors.iter().any(|trouble| trouble.stage == stage && trouble.fault.kind == kind)
+    }
+
+    /// Adds what became of these targets, which were dealt with apart from the others.
+    pub(crate) fn join(&mut self, targets: impl Iterator<Item = usize>, mut other: Self) {
+        targets.for_each(|target| self.states[target] = std::mem::replace(&mut other.states[target], TargetState::Failed));
+        self.deleted.iter_mut().zip(&other.deleted).for_each(|(all, some)| *all += some);
+        other.at_ms.into_iter().for_each(|at_ms| self.confirmed(at_ms));
+        self.seconds.append(&mut other.seconds);
+        self.add_costs(other);
     }
 
     /// Adds the costs and troubles of a second delete, but neither its states nor its deletes nor its time.

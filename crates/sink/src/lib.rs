@@ -18,15 +18,17 @@
 //! the budget is spent. A part that is denied is halved until the targets that may not be touched are alone; the others don't wait for them.
 //!
 //! # Elsewhere
-//! Bus and caches share one server, so deleting and announcing is one round trip. Only `request::Placement` knows: the script deletes what
-//! lies together with the log, and announces everything that it is given. A cache on another server is deleted there first and then is to the
-//! script what a local cache is: announced only.
+//! Where log and caches share one database, deleting and announcing is one round trip: the script deletes what lies together with the log, and
+//! announces everything that it is given. What is on another server or database (`place`) is deleted and counted there first (`apart`), and
+//! then is to the script what a local cache is: announced only. The sites of a batch don't wait for each other, so each has its own notice.
 
+mod apart;
 mod attempt;
 mod config;
 mod delivery;
 mod notice;
 mod pass;
+mod place;
 mod plan;
 mod republish;
 mod request;
@@ -35,6 +37,6 @@ mod retry;
 mod scan;
 mod sink;
 
-pub use config::{Budgets, Clients, Config};
+pub use config::{Budgets, Clients, Config, Elsewhere};
 pub use delivery::{Delivery, Stage, Trouble};
 pub use sink::Sink;

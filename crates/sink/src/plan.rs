@@ -3,34 +3,50 @@
 use unstale_batcher::Batch;
 use unstale_events::{TargetKind, Targets};
 
+use crate::place::Places;
+
 /// Positions in a batch's targets that one script deals with: keys cache by cache, then patterns, then counters.
 pub(crate) type Part = Vec<usize>;
 
-/// The positions of a batch's targets, by what is done to them, cache by cache.
+/// The positions of those targets of a batch that are dealt with on one site, by what is done to them, cache by cache.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
+    pub(crate) site: usize,
     pub(crate) keys: Part,
     pub(crate) patterns: Part,
     pub(crate) counters: Part,
 }
 
 impl Plan {
-    pub(crate) fn of(batch: &Batch) -> Self {
-        let mut plan = Self::default();
+    /// The plan of each site that the batch has targets on.
+    pub(crate) fn of(batch: &Batch, places: &Places) -> Vec<Self> {
+        let mut plans: Vec<Self> = Vec::with_capacity(1);
         for (position, target) in batch.targets.iter().enumerate() {
+            let site = places.site_of(target.cache);
+            let index = plans.iter().position(|plan| plan.site == site).unwrap_or_else(|| {
+                plans.push(Self { site, ..Self::default() });
+                plans.len() - 1
+            });
             match target.kind {
-                TargetKind::Key => plan.keys.push(position),
-                TargetKind::Pattern => plan.patterns.push(position),
-                TargetKind::Bump => plan.counters.push(position),
+                TargetKind::Key => plans[index].keys.push(position),
+                TargetKind::Pattern => plans[index].patterns.push(position),
+                TargetKind::Bump => plans[index].counters.push(position),
             }
         }
-        by_cache(&mut plan.keys, &batch.targets);
-        by_cache(&mut plan.patterns, &batch.targets);
-        plan
+        for plan in &mut plans {
+            by_cache(&mut plan.keys, &batch.targets);
+            by_cache(&mut plan.patterns, &batch.targets);
+        }
+        plans
+    }
+
+    /// The positions of all its targets.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> {
+        [&self.keys, &self.patterns, &self.counters].into_iter().flatten().copied()
     }
 }
 
-fn by_cache(positions: &mut [usize], targets: &Targets) {
+pub(crate) fn by_cache(positions: &mut [usize], targets: &Targets) {
     positions.sort_by_key(|position| targets.get(*position).map(|target| target.cache));
 }
 

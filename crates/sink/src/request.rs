@@ -5,27 +5,10 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use unstale_connect::{Client, Fault, FaultKind, Reply, Script};
 use unstale_events::{CacheId, EntryId, Target, TargetKind, Targets};
-use unstale_router::{Caches, Store};
+
+use crate::place::{Place, Places};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
-
-/// Where a cache's values are, as seen from the notice log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Placement {
-    /// On the server of the log: deleted by the script that announces it.
-    Together,
-    /// Nowhere, or deleted before: announced only.
-    Apart,
-}
-
-impl Placement {
-    pub(crate) fn of(cache: CacheId, caches: &Caches) -> Self {
-        match caches.get(cache).store {
-            Store::Redis => Self::Together,
-            Store::Local => Self::Apart,
-        }
-    }
-}
 
 /// How a call treats the log, and what it writes to it.
 #[derive(Debug)]
@@ -72,10 +55,10 @@ pub(crate) struct Answer {
 
 impl Request {
     /// What the script is given for these targets: keys cache by cache, then counters.
-    pub(crate) fn new(say: Announcement<'_>, targets: &Targets, part: &[usize], caches: &Caches) -> Self {
+    pub(crate) fn new(say: Announcement<'_>, targets: &Targets, part: &[usize], places: &Places) -> Self {
         let mut declared = Declared::new(say.log);
         for target in part.iter().filter_map(|position| targets.get(*position)) {
-            declared.add(target, caches);
+            declared.add(target, places);
         }
         let Declared { text, ends, groups } = declared;
         let mut args = vec![number(say.bound), number(say.measure.into())];
@@ -104,9 +87,9 @@ impl Declared {
         Self { text: log.as_bytes().to_vec(), ends: vec![log.len()], groups: Vec::new() }
     }
 
-    fn add(&mut self, target: Target<'_>, caches: &Caches) {
+    fn add(&mut self, target: Target<'_>, places: &Places) {
         match target.kind {
-            TargetKind::Key if Placement::of(target.cache, caches) == Placement::Together => self.count(target.cache),
+            TargetKind::Key if places.of(target.cache) == Place::Together => self.count(target.cache),
             TargetKind::Bump => {}
             TargetKind::Key | TargetKind::Pattern => return,
         }

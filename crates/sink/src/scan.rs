@@ -20,38 +20,43 @@ use unstale_connect::{Client, Fault, FaultKind};
 use unstale_events::{CacheId, Priority, Targets};
 use unstale_router::Caches;
 
+use crate::apart::Todo;
 use crate::attempt::Job;
 use crate::config::Clients;
 use crate::delivery::{Delivery, Stage};
 use crate::pass::{Pass, Tally, Wishes};
+use crate::place::{HERE, Place};
 use crate::plan::{Part, Plan, parts};
-use crate::request::Placement;
 use crate::retry::Patience;
 use crate::sink::Sink;
 
 impl Sink {
     /// Deletes what the batch's patterns mean, then counts and announces.
     pub(crate) async fn patterns(&self, job: &Job<'_>, plan: &Plan, delivery: &mut Delivery) {
-        let is_here = |position: &usize| {
+        let is_nowhere = |position: &usize| {
             let target = job.batch.targets.get(*position);
-            target.is_some_and(|target| Placement::of(target.cache, &self.caches) == Placement::Together)
+            target.is_some_and(|target| self.places.of(target.cache) == Place::Nowhere)
         };
-        let (here, apart): (Part, Part) = plan.patterns.iter().partition(|position| is_here(position));
-        let gone = self.scan(job, &here, delivery).await;
+        let (nowhere, sought): (Part, Part) = plan.patterns.iter().partition(|position| is_nowhere(position));
+        let gone = self.scan(job, plan.site, &sought, delivery).await;
         let announced: Part =
-            plan.patterns.iter().copied().filter(|position| apart.contains(position) || gone.contains(position)).collect();
-        self.carry_out(job, parts(&announced, &plan.counters, self.config.max_keys), delivery).await;
+            plan.patterns.iter().copied().filter(|position| nowhere.contains(position) || gone.contains(position)).collect();
+        if plan.site == HERE {
+            return self.carry_out(job, parts(&announced, &plan.counters, self.config.max_keys), delivery).await;
+        }
+        let todo = Todo { unannounced: announced, uncounted: plan.counters.clone(), ..Todo::default() };
+        self.carry_out_apart(job, plan.site, todo, delivery).await;
     }
 
     /// Joins passes until one came to its end. Returns the patterns of which nothing is left.
-    async fn scan(&self, job: &Job<'_>, patterns: &[usize], delivery: &mut Delivery) -> Part {
+    async fn scan(&self, job: &Job<'_>, site: usize, patterns: &[usize], delivery: &mut Delivery) -> Part {
         if patterns.is_empty() {
             return Part::new();
         }
         let mut patience = Patience::until(job.deadline);
         let mut begin = None;
         loop {
-            let answer = self.scans.of(job.batch.priority).pass(&job.batch.targets, patterns, begin).await;
+            let answer = self.places.site(site).scans.of(job.batch.priority).pass(&job.batch.targets, patterns, begin).await;
             match answer.tell(delivery) {
                 Ok(gone) => return gone,
                 Err(fault) => delivery.trouble(Stage::Scan, fault),
@@ -65,7 +70,7 @@ impl Sink {
     }
 }
 
-/// The passes of critical batches, and those of all others.
+/// The passes over one database: those of critical batches, and those of all others.
 #[derive(Debug)]
 pub(crate) struct Scans {
     ordinary: Queue,

@@ -10,13 +10,14 @@ use unstale_connect::{Fault, FaultKind};
 use unstale_events::{EntryId, Targets};
 use unstale_router::Caches;
 
+use crate::apart::Todo;
 use crate::attempt::Job;
-use crate::config::{Clients, Config};
+use crate::config::{Clients, Config, Elsewhere};
 use crate::delivery::{Delivery, Second};
 use crate::notice;
+use crate::place::{HERE, Places};
 use crate::plan::{Part, Plan, parts};
 use crate::retention::Retention;
-use crate::scan::Scans;
 
 /// The most keys that a script is given: Lua can't unpack many thousands.
 const MOST_KEYS: usize = 1000;
@@ -27,18 +28,18 @@ pub struct Sink {
     pub(crate) config: Config,
     pub(crate) caches: Arc<Caches>,
     pub(crate) clients: Clients,
+    pub(crate) places: Places,
     pub(crate) retention: Retention,
     pub(crate) head: String,
-    pub(crate) scans: Scans,
 }
 
 impl Sink {
-    /// A sink for the caches of a router.
-    pub fn new(config: Config, caches: Arc<Caches>, clients: Clients) -> Self {
+    /// A sink for the caches of a router. `clients` lead to the notice log, and to the database of all caches that are not `elsewhere`.
+    pub fn new(config: Config, caches: Arc<Caches>, clients: Clients, elsewhere: Vec<Elsewhere>) -> Self {
         let config = Config { max_keys: config.max_keys.clamp(1, MOST_KEYS), ..config };
         let retention = Retention::new(config.retain, config.retain_bytes);
-        let (head, scans) = (notice::head(&config.origin), Scans::new(&clients, &caches));
-        Self { config, caches, clients, retention, head, scans }
+        let (head, places) = (notice::head(&config.origin), Places::new(&caches, &clients, elsewhere));
+        Self { config, caches, clients, places, retention, head }
     }
 
     /// Carries out a batch and says what became of it. Never fails as a whole; ends when keys, patterns and counters are done, or when the
@@ -46,17 +47,31 @@ impl Sink {
     ///
     /// May be dropped at any time: what was done stays done, and the entries are pending still.
     pub async fn deliver(&self, batch: &Batch) -> Delivery {
-        let plan = Plan::of(batch);
+        let plans = Plan::of(batch, &self.places);
         let about = notice::about(batch);
         let job = Job { batch, about: &about, deadline: Instant::now() + self.config.budgets.of(batch.priority) };
-        let mut delivery = self.blank(batch);
+        match &plans[..] {
+            [plan] => self.on_site(&job, plan).await,
+            plans => Box::pin(self.on_sites(&job, plans)).await,
+        }
+    }
 
-        self.keys(&job, &plan, &mut delivery).await;
-        delivery.seconds = self.seconds(&job, &plan.keys, &delivery);
+    /// Each site for itself, so that one that is slow or gone holds up no other.
+    async fn on_sites(&self, job: &Job<'_>, plans: &[Plan]) -> Delivery {
+        let done = join_all(plans.iter().map(|plan| self.on_site(job, plan))).await;
+        let mut delivery = self.blank(job.batch);
+        plans.iter().zip(done).for_each(|(plan, done)| delivery.join(plan.positions(), done));
+        delivery
+    }
+
+    async fn on_site(&self, job: &Job<'_>, plan: &Plan) -> Delivery {
+        let mut delivery = self.blank(job.batch);
+        self.keys(job, plan, &mut delivery).await;
+        delivery.seconds = self.seconds(job, plan, &delivery);
         if !plan.patterns.is_empty() {
             let first_effect = delivery.at_ms;
             // Boxed, for most deliveries end here, and many are held at a time.
-            Box::pin(self.patterns(&job, &plan, &mut delivery)).await;
+            Box::pin(self.patterns(job, plan, &mut delivery)).await;
             delivery.at_ms = first_effect.or(delivery.at_ms);
         }
         delivery
@@ -99,6 +114,10 @@ impl Sink {
     /// Deletes and announces the keys. Counters come with the last part, which then waits for the others.
     async fn keys(&self, job: &Job<'_>, plan: &Plan, delivery: &mut Delivery) {
         let counters = if plan.patterns.is_empty() { &plan.counters[..] } else { &[] };
+        if plan.site != HERE {
+            let todo = Todo { undeleted: plan.keys.clone(), uncounted: counters.to_vec(), ..Todo::default() };
+            return self.carry_out_apart(job, plan.site, todo, delivery).await;
+        }
         let mut parts = parts(&plan.keys, counters, self.config.max_keys);
         if !counters.is_empty() && parts.len() > 1 {
             let last = parts.split_off(parts.len() - 1);
@@ -109,29 +128,34 @@ impl Sink {
     }
 
     /// The keys that were deleted just now and are to be deleted once more.
-    fn seconds(&self, job: &Job<'_>, keys: &[usize], delivery: &Delivery) -> Vec<Second> {
+    fn seconds(&self, job: &Job<'_>, plan: &Plan, delivery: &Delivery) -> Vec<Second> {
         let confirmed = Instant::now();
         let mut seconds: Vec<Second> = Vec::new();
-        for position in keys.iter().filter(|position| delivery.is_done(**position)) {
+        for position in plan.keys.iter().filter(|position| delivery.is_done(**position)) {
             let delay = job.batch.targets.get(*position).map_or(Duration::ZERO, |target| self.caches.get(target.cache).second_delete);
             let due = confirmed + delay;
             match seconds.iter_mut().find(|known| known.due == due) {
                 _ if delay.is_zero() => {}
                 Some(known) => known.keys.push(*position),
-                None => seconds.push(Second { due, deadline: job.deadline + delay, keys: vec![*position] }),
+                None => seconds.push(Second { site: plan.site, due, deadline: job.deadline + delay, keys: vec![*position] }),
             }
         }
         seconds
     }
 
     async fn delete_again(&self, batch: &Batch, second: Second) -> (Part, Delivery) {
-        let Second { due, deadline, keys } = second;
+        let Second { site, due, deadline, keys } = second;
         sleep_until(due).await;
         let about = notice::about(batch);
         let mut delivery = self.blank(batch);
         let job = Job { batch, about: &about, deadline };
         // Boxed, so that those that sleep take little.
-        Box::pin(self.carry_out(&job, parts(&keys, &[], self.config.max_keys), &mut delivery)).await;
+        if site == HERE {
+            Box::pin(self.carry_out(&job, parts(&keys, &[], self.config.max_keys), &mut delivery)).await;
+        } else {
+            let todo = Todo { undeleted: keys.clone(), ..Todo::default() };
+            Box::pin(self.carry_out_apart(&job, site, todo, &mut delivery)).await;
+        }
         (keys, delivery)
     }
 }

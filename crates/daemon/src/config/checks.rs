@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use unstale_connect::{Secret, Server};
-use unstale_router::{Problem, Router, Store};
+use unstale_connect::{Endpoint, Secret, Server};
+use unstale_router::{Problem, Router};
 use unstale_source::Names;
 
 use super::human::{format_duration, format_size};
@@ -40,23 +40,7 @@ impl<'a> Checks<'a> {
         let longest = router.caches().iter().map(|(_, cache)| cache.second_delete).max().unwrap_or_default();
         let mut checks = Self { config, settings, problems: Vec::new() };
         checks.reclaim(longest);
-        checks.one_database(router);
         checks.problems
-    }
-
-    /// One script does the whole work of a batch, so it must reach bus and caches alike.
-    fn one_database(&mut self, router: &Router) {
-        let server = |name: &str| self.config.redis.get(name).and_then(|redis| redis.server().ok());
-        let Some(bus) = server(&self.config.bus.redis) else { return };
-        let elsewhere = |name: &str| server(name).is_some_and(|server| !server.is_same_database(&bus));
-        let apart = router.caches().iter().filter(|(_, cache)| cache.store == Store::Redis && elsewhere(&cache.redis));
-        for (_, cache) in apart.collect::<Vec<_>>() {
-            let message = format!(
-                "cache `{}` is on another server or database (`{}`) than the bus (`{}`)",
-                cache.name, cache.redis, self.config.bus.redis
-            );
-            self.refuse(&["bus.redis"], message, "put both on one database: this version can't work across several");
-        }
     }
 
     /// Blames the first of these keys that somebody set.
@@ -203,6 +187,10 @@ impl<'a> Checks<'a> {
                     "write the password, and nothing else, into it",
                 );
             } else {
+                let is_single = redis.server().is_ok_and(|server| matches!(server.url.endpoint, Endpoint::Standalone(_) | Endpoint::Unix(_)));
+                if !is_single && redis.server().is_ok() {
+                    self.refuse(&set, format!("`redis.{name}`: this release needs a single server"), "write `redis://`, `rediss://` or `unix://`");
+                }
                 for mistake in redis.mistakes() {
                     self.refuse(
                         &set,

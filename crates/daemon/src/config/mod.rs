@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 use figment::error::{Actual, Kind};
 use figment::{Figment, providers::Serialized};
-use unstale_router::{Input, Override, Problem, Problems, Router, Source};
+use unstale_connect::Endpoint;
+use unstale_router::{Cache, Input, Override, Problem, Problems, Router, Source};
 use unstale_source::Names;
 
 pub use layers::Origin;
@@ -150,6 +151,20 @@ impl Config {
     /// The names of everything that the sidecars of this namespace share in Redis.
     pub fn names(&self) -> Names {
         Names::new(&self.namespace, self.bus.stream.as_deref())
+    }
+
+    /// Whether caches on this server are in the database of the bus, so that one script deletes and announces. On a cluster they aren't:
+    /// their keys lie in other slots.
+    pub fn is_with_bus(&self, redis: &str) -> bool {
+        let server = |name: &str| self.redis.get(name).and_then(|redis| redis.server().ok());
+        let Some(bus) = server(&self.bus.redis) else { return redis == self.bus.redis };
+        let is_cluster = matches!(bus.url.endpoint, Endpoint::Cluster { .. });
+        !is_cluster && server(redis).is_some_and(|server| server.is_same_database(&bus))
+    }
+
+    /// The server that a cache's keys are deleted on: that of the bus if they are in its database, whatever it is called elsewhere.
+    pub fn home<'a>(&'a self, cache: &'a Cache) -> &'a str {
+        if self.is_with_bus(&cache.redis) { &self.bus.redis } else { &cache.redis }
     }
 }
 

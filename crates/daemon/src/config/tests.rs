@@ -340,11 +340,13 @@ fn rules_that_tie_settings_together() {
 }
 
 #[test]
-fn caches_elsewhere_than_the_bus_are_refused() {
+fn a_caches_home_is_that_of_the_bus_if_they_share_a_database() {
     let cache = "[cache.product]\nprefixes = [\"product:\"]\nredis = \"other\"\n[redis.other]\nurl = ";
-    let text = Case::new(&format!("{cache}\"redis://127.0.0.1:6379/1\"")).refusal();
-    assert!(text.contains("cache `product` is on another server or database (`other`) than the bus (`main`)"), "{text}");
-    Case::new(&format!("{cache}\"redis://127.0.0.1:6379/0\"")).load();
+    for (url, home) in [("redis://127.0.0.1:6379/1", "other"), ("redis://127.0.0.1:6379/0", "main"), ("redis://elsewhere", "other")] {
+        let loaded = Case::new(&format!("{cache}\"{url}\"")).load();
+        let (_, product) = loaded.router.caches().iter().next().unwrap();
+        assert_eq!(loaded.config.home(product), home, "{url}");
+    }
 }
 
 #[test]

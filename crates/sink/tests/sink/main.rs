@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
+mod apart;
 mod counters;
 mod faults;
 mod keys;

@@ -7,7 +7,7 @@ use unstale_batcher::{Batch, Batcher, Item, Settings, Source, TargetState};
 use unstale_connect::{Client, Role, Server};
 use unstale_events::{EntryId, Notice, Priority, StreamKind, Target, TargetKind, Targets};
 use unstale_router::{Caches, Input, Router, compile};
-use unstale_sink::{Budgets, Clients, Config, Delivery, Sink};
+use unstale_sink::{Budgets, Clients, Config, Delivery, Elsewhere, Sink};
 use unstale_testkit::{Redis, wait_until};
 
 pub(crate) const LOG: &str = "unstale:notices";
@@ -59,24 +59,34 @@ impl World {
 
     /// With other settings than the usual.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::on(Redis::start().await, None, change).await
+        Self::on(Redis::start().await, None, &[], change).await
     }
 
     /// As an ACL user with these rights.
     pub(crate) async fn as_user(rights: &[&str], change: impl FnOnce(&mut Config)) -> Self {
         let redis = Redis::start().await;
         set_user(&redis, rights);
-        Self::on(redis, Some("limited"), change).await
+        Self::on(redis, Some("limited"), &[], change).await
     }
 
-    async fn on(redis: Redis, user: Option<&str>, change: impl FnOnce(&mut Config)) -> Self {
+    /// With some caches on other servers, by their URLs.
+    pub(crate) async fn split(elsewhere: &[(&[&str], &str)], change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(Redis::start().await, None, elsewhere, change).await
+    }
+
+    async fn on(redis: Redis, user: Option<&str>, elsewhere: &[(&[&str], &str)], change: impl FnOnce(&mut Config)) -> Self {
         let file = unstale_router::Source { name: "unstale.toml".to_owned(), text: ROUTES.to_owned() };
         let router =
             compile(&Input { file: Some(file), ..Input::default() }).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
         let mut config = config();
         change(&mut config);
-        let clients = clients(&redis, user).await;
-        let sink = Arc::new(Sink::new(config, Arc::clone(router.caches()), clients.clone()));
+        let clients = clients(&redis.url(), user).await;
+        let mut others = Vec::new();
+        for (caches, url) in elsewhere {
+            let caches = caches.iter().map(|name| router.caches().by_name(name).unwrap()).collect();
+            others.push(Elsewhere { caches, clients: self::clients(url, None).await });
+        }
+        let sink = Arc::new(Sink::new(config, Arc::clone(router.caches()), clients.clone(), others));
         Self { redis, sink, clients, router }
     }
 
@@ -188,19 +198,29 @@ impl World {
 
     /// The commands that reach the server while `work` is done, as MONITOR shows them.
     pub(crate) async fn watched<T>(&self, work: impl Future<Output = T>) -> (T, Vec<String>) {
-        let mut monitor = self.redis.resp();
-        monitor.monitor();
-        let done = work.await;
-        self.redis.cmd(&["ECHO", "that-was-all"]);
-        (done, monitor.monitored("that-was-all"))
+        watched(&self.redis, work).await
     }
 
     /// How often the server was called with a command, by commandstats.
     pub(crate) fn calls(&self, command: &str) -> u64 {
-        let info = self.redis.cmd(&["INFO", "commandstats"]).text();
-        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-        line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
+        calls(&self.redis, command)
     }
+}
+
+/// The commands that reach a server while `work` is done, as MONITOR shows them.
+pub(crate) async fn watched<T>(redis: &Redis, work: impl Future<Output = T>) -> (T, Vec<String>) {
+    let mut monitor = redis.resp();
+    monitor.monitor();
+    let done = work.await;
+    redis.cmd(&["ECHO", "that-was-all"]);
+    (done, monitor.monitored("that-was-all"))
+}
+
+/// How often a server was called with a command, by commandstats.
+pub(crate) fn calls(redis: &Redis, command: &str) -> u64 {
+    let info = redis.cmd(&["INFO", "commandstats"]).text();
+    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
 }
 
 /// What clients sent, without what scripts did.
@@ -242,8 +262,8 @@ fn config() -> Config {
     }
 }
 
-async fn clients(redis: &Redis, user: Option<&str>) -> Clients {
-    let mut server: Server = redis.url().parse().unwrap();
+async fn clients(url: &str, user: Option<&str>) -> Clients {
+    let mut server: Server = url.parse().unwrap();
     server.command_timeout = Duration::from_millis(500);
     if let Some(user) = user {
         server.username = Some(user.to_owned());

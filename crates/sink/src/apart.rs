@@ -1,0 +1,143 @@
+//! Carrying out what is on another server or database than the log: deleted there, counted there, and only then announced.
+//!
+//! What was deleted is remembered for as long as the delivery lasts, so that a log that can't be written to has nothing deleted twice. It
+//! ends with the delivery: a redelivery deletes again, and counts again.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use unstale_batcher::TargetState;
+use unstale_connect::Fault;
+use unstale_events::{CacheId, Targets};
+
+use crate::attempt::{Job, concerns_keys};
+use crate::delivery::{Delivery, Stage};
+use crate::plan::{Part, by_cache, halves, parts};
+use crate::retry::Patience;
+use crate::sink::Sink;
+
+/// How many keys one UNLINK names.
+const CHUNK: usize = 1000;
+
+/// What is left to be done on one site, as positions in a batch's targets.
+#[derive(Debug, Default)]
+pub(crate) struct Todo {
+    /// Keys to delete.
+    pub(crate) undeleted: Part,
+    /// Counters to increment, after all keys.
+    pub(crate) uncounted: Part,
+    /// Keys and patterns of which nothing is left, to be announced.
+    pub(crate) unannounced: Part,
+}
+
+impl Sink {
+    /// Deletes, counts and announces, again and again until all is done or the time is up. What could not be done in time stays
+    /// [`TargetState::Failed`].
+    pub(crate) async fn carry_out_apart(&self, job: &Job<'_>, site: usize, mut todo: Todo, delivery: &mut Delivery) {
+        let mut patience = Patience::until(job.deadline);
+        loop {
+            let waits = self.delete(job, site, &mut todo, delivery).await;
+            if !waits {
+                self.increment(job, site, &mut todo, delivery).await;
+            }
+            self.announce(job, &mut todo, delivery).await;
+            if todo.is_done() || !patience.wait().await {
+                return;
+            }
+            delivery.retries += 1;
+        }
+    }
+
+    /// Tries all deletes once. Returns whether some are left that may succeed soon, for which counters wait; for a key that the server
+    /// forbids they don't.
+    async fn delete(&self, job: &Job<'_>, site: usize, todo: &mut Todo, delivery: &mut Delivery) -> bool {
+        let mut waits = false;
+        let mut at_once = chunks(std::mem::take(&mut todo.undeleted), &job.batch.targets);
+        while !at_once.is_empty() {
+            let answers = join_all(at_once.iter().map(|(_, part)| self.unlink(job, site, part))).await;
+            delivery.round_trips += 1;
+            let asked = std::mem::take(&mut at_once);
+            for ((cache, part), answer) in asked.into_iter().zip(answers) {
+                match answer.map_err(|fault| (concerns_keys(&fault), fault)) {
+                    Ok(keys) => {
+                        delivery.count_deleted(cache, keys);
+                        todo.unannounced.extend(part);
+                    }
+                    Err((is_forbidden, fault)) => {
+                        delivery.trouble(Stage::Delete, fault);
+                        match if is_forbidden { halves(part) } else { Err(part) } {
+                            Ok(halves) => at_once.extend(halves.map(|half| (cache, half))),
+                            Err(part) => todo.undeleted.extend(part),
+                        }
+                        waits |= !is_forbidden;
+                    }
+                }
+            }
+        }
+        waits
+    }
+
+    async fn unlink(&self, job: &Job<'_>, site: usize, part: &[usize]) -> Result<u64, Fault> {
+        self.places.site(site).deletes(job.batch.priority).unlink(texts(part, &job.batch.targets)).await
+    }
+
+    async fn increment(&self, job: &Job<'_>, site: usize, todo: &mut Todo, delivery: &mut Delivery) {
+        if todo.uncounted.is_empty() {
+            return;
+        }
+        let counters = std::mem::take(&mut todo.uncounted);
+        let answers = self.places.site(site).deletes(job.batch.priority).incr(&texts(&counters, &job.batch.targets)).await;
+        delivery.round_trips += 1;
+        for (counter, answer) in counters.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => delivery.set(counter, TargetState::Done),
+                Err(fault) => todo.uncounted.extend(self.not_counted(job, counter, fault, delivery)),
+            }
+        }
+    }
+
+    async fn announce(&self, job: &Job<'_>, todo: &mut Todo, delivery: &mut Delivery) {
+        if todo.unannounced.is_empty() {
+            return;
+        }
+        by_cache(&mut todo.unannounced, &job.batch.targets);
+        let parts = parts(&std::mem::take(&mut todo.unannounced), &[], self.config.max_keys);
+        let answers = join_all(parts.iter().map(|part| self.send(job, part))).await;
+        delivery.round_trips += 1;
+        for (part, answer) in parts.into_iter().zip(answers) {
+            match answer {
+                Ok((deleting, answer)) => drop(self.confirm(job, &part, &deleting, answer, delivery)),
+                Err(fault) => {
+                    delivery.trouble(Stage::Announce, fault);
+                    todo.unannounced.extend(part);
+                }
+            }
+        }
+    }
+}
+
+impl Todo {
+    fn is_done(&self) -> bool {
+        self.undeleted.is_empty() && self.uncounted.is_empty() && self.unannounced.is_empty()
+    }
+}
+
+/// What one UNLINK deletes each: keys of one cache, so that they can be counted for it.
+fn chunks(mut keys: Part, targets: &Targets) -> Vec<(CacheId, Part)> {
+    by_cache(&mut keys, targets);
+    let cache = |position: &usize| targets.get(*position).map(|target| target.cache);
+    let groups = keys.chunk_by(|one, next| cache(one) == cache(next));
+    groups.flat_map(|group| group.chunks(CHUNK)).filter_map(|chunk| Some((cache(&chunk[0])?, chunk.to_vec()))).collect()
+}
+
+/// Copies of these targets' texts, cut out of one buffer.
+fn texts(part: &[usize], targets: &Targets) -> Vec<Bytes> {
+    let all = || part.iter().filter_map(|position| targets.get(*position)).map(|target| target.text.as_bytes());
+    let buffer = Bytes::from(all().flatten().copied().collect::<Vec<u8>>());
+    let mut end = 0;
+    let next = |text: &[u8]| {
+        let start = end;
+        end += text.len();
+        buffer.slice(start..end)
+    };
+    all().map(next).collect()
+}
