@@ -10,5 +10,6 @@ mod one_round_trip;
 mod refusals;
 mod routes;
 mod second_delete;
+mod servers;
 mod smoke;
 mod wire;
