@@ -49,15 +49,7 @@ impl Watch {
                 None => servers.push(Server { name: line.server.clone(), lines: vec![line], said: None }),
             }
         }
-        Self {
-            servers,
-            began: now,
-            limits,
-            connected_once: false,
-            answer: None,
-            missing: BTreeMap::new(),
-            no_streams: BTreeMap::new(),
-        }
+        Self { servers, began: now, limits, connected_once: false, answer: None, missing: BTreeMap::new(), no_streams: BTreeMap::new() }
     }
 
     /// Whether all connections were up at the last look.

@@ -38,7 +38,9 @@ impl Places {
         let mut of = vec![Place::Together; caches.len()];
         let mut sites = vec![Site { scans: Scans::new(here, caches), clients: here.clone() }];
         for Elsewhere { caches: theirs, clients } in elsewhere {
-            theirs.into_iter().for_each(|cache| of[cache.index()] = Place::Apart(sites.len()));
+            for cache in theirs {
+                of[cache.index()] = Place::Apart(sites.len());
+            }
             sites.push(Site { scans: Scans::new(&clients, caches), clients });
         }
         for (id, _) in caches.iter().filter(|(_, cache)| cache.store == Store::Local) {

@@ -187,9 +187,14 @@ impl<'a> Checks<'a> {
                     "write the password, and nothing else, into it",
                 );
             } else {
-                let is_single = redis.server().is_ok_and(|server| matches!(server.url.endpoint, Endpoint::Standalone(_) | Endpoint::Unix(_)));
+                let is_single =
+                    redis.server().is_ok_and(|server| matches!(server.url.endpoint, Endpoint::Standalone(_) | Endpoint::Unix(_)));
                 if !is_single && redis.server().is_ok() {
-                    self.refuse(&set, format!("`redis.{name}`: this release needs a single server"), "write `redis://`, `rediss://` or `unix://`");
+                    self.refuse(
+                        &set,
+                        format!("`redis.{name}`: this release needs a single server"),
+                        "write `redis://`, `rediss://` or `unix://`",
+                    );
                 }
                 for mistake in redis.mistakes() {
                     self.refuse(

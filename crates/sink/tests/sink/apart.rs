@@ -38,7 +38,9 @@ impl Split {
     }
 
     fn set(&self, keys: &[&str]) {
-        keys.iter().for_each(|key| drop(self.other.cmd(&["SET", key, "old"])));
+        for key in keys {
+            self.other.cmd(&["SET", key, "old"]);
+        }
     }
 
     fn exists(&self, key: &str) -> bool {
@@ -89,7 +91,8 @@ async fn a_database_is_another_place_even_on_the_same_server() {
         second.cmd(&["SET", key, "old"]);
         other.cmd(&["SET", key, "old"]);
     }
-    let delivery = world.deliver(&world.batch(Priority::High, &[("inner", KEY, "model:inner:a"), ("inner", PATTERN, "model:inner:*")])).await;
+    let delivery =
+        world.deliver(&world.batch(Priority::High, &[("inner", KEY, "model:inner:a"), ("inner", PATTERN, "model:inner:*")])).await;
     assert!(is_done(&delivery));
     assert_eq!((world.deleted(&delivery, "inner"), second.cmd(&["DBSIZE"]).int(), other.cmd(&["DBSIZE"]).int()), (2, 1, 3));
 }
@@ -166,7 +169,10 @@ async fn with_patterns_counters_wait_for_the_scan() {
     assert!(is_done(&delivery));
     let at = |name: &str| sent(&there).iter().position(|line| line.contains(&format!("\"{name}\""))).unwrap();
     assert!(at("SCAN") < at("INCR"), "{there:#?}");
-    assert_eq!((delivery.notices, world.announced(), world.announced_patterns()), (2, vec!["model:a".to_owned()], vec!["model:b*".to_owned()]));
+    assert_eq!(
+        (delivery.notices, world.announced(), world.announced_patterns()),
+        (2, vec!["model:a".to_owned()], vec!["model:b*".to_owned()])
+    );
 }
 
 #[tokio::test]
