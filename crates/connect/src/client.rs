@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::interfaces::{ClientInterface, ClientLike};
-use fred::types::ClientUnblockFlag;
-use fred::types::config::{
-    ClusterDiscoveryPolicy, Config, ConnectionConfig, Options, PerformanceConfig, Server as Node, ServerConfig, TcpConfig, TlsConfig,
-    TlsConnector, UnresponsiveConfig,
-};
+use fred::types::config::{Config, ConnectionConfig, Options, PerformanceConfig, TcpConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::{ClientUnblockFlag, Value};
 use socket2::TcpKeepalive;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::fault::{Fault, FaultKind};
+use crate::fault::{Fault, FaultKind, Redirect};
 use crate::link::{self, Link, Plan, Shared};
-use crate::server::{Endpoint, Host, Server};
+use crate::server::Server;
+use crate::site::{Aim, Place, Site};
 use crate::tls;
 use crate::wire::{self, Command, Frame, Reply};
 
@@ -42,6 +40,8 @@ pub enum Role {
 /// - A command that gets no answer within its time fails with [`FaultKind::Timeout`], and the connection is given up, so that the answers
 ///   of other commands are not awaited from a server that is gone. Those fail with [`FaultKind::Unreachable`].
 /// - A command is sent once. Whether it was carried out, if there is no answer, is not known.
+/// - It goes to where its [`Place`] is when it connects, and gives itself up when that is elsewhere: when sentinels name another master, the
+///   map of a cluster another node, or the server answers as a replica or as a node that has lost the slot.
 /// - Commands are written in the order in which their futures are first polled; futures polled together are written together.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -51,8 +51,12 @@ pub struct Client {
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
+    site: Site,
+    aim: Aim,
     supervisor: AbortHandle,
     timeout: Duration,
+    /// Shows a change once the first attempt to connect has ended.
+    first: watch::Receiver<Link>,
 }
 
 impl Drop for Handle {
@@ -62,19 +66,25 @@ impl Drop for Handle {
 }
 
 impl Client {
-    /// Begins to connect and returns at once, whether the server is there or not. Needs a tokio runtime. `name` is shown by CLIENT LIST.
+    /// Begins to connect and returns at once, whether the server is there or not; on a cluster to any node. Needs a tokio runtime. `name`
+    /// is shown by CLIENT LIST. For several connections to one installation, open a [`Site`].
     ///
     /// # Errors
     /// [`FaultKind::Config`] if a file for TLS can't be used.
     pub fn open(server: &Server, role: Role, name: &str) -> Result<Self, Fault> {
+        Site::open(server)?.client(Place::Any, role, name)
+    }
+
+    pub(crate) fn at(site: &Site, aim: Aim, role: Role, name: &str) -> Result<Self, Fault> {
         let timeout = match role {
-            Role::Commands => server.command_timeout,
+            Role::Commands => site.server().command_timeout,
             Role::Reader { block } => block + GRACE,
         };
         let shared = Arc::new(Shared::new());
-        let plan = plan(server, role, name)?;
-        let supervisor = tokio::spawn(link::supervise(plan, Arc::clone(&shared))).abort_handle();
-        Ok(Self { handle: Arc::new(Handle { shared, supervisor, timeout }) })
+        let first = shared.link();
+        let plan = plan(site.server(), role, name)?;
+        let supervisor = tokio::spawn(link::supervise(plan, site.clone(), aim.clone(), Arc::clone(&shared))).abort_handle();
+        Ok(Self { handle: Arc::new(Handle { shared, site: site.clone(), aim, supervisor, timeout, first }) })
     }
 
     /// Whether it is up, as it changes.
@@ -90,7 +100,7 @@ impl Client {
         let mut link = self.link();
         let up = tokio::time::timeout(within, link.wait_for(Link::is_up)).await;
         match up.ok().and_then(Result::ok).as_deref() {
-            Some(Link::Up { generation }) => Ok(*generation),
+            Some(Link::Up { generation, .. }) => Ok(*generation),
             _ => Err(self.handle.shared.current().err().unwrap_or_else(|| Fault::new(FaultKind::Timeout, "not connected in time"))),
         }
     }
@@ -139,11 +149,57 @@ impl Client {
             answer = client.custom_raw(command, args) => answer.map_err(Fault::from).and_then(wire::accepted),
             fault = self.handle.shared.gone(generation) => Err(fault),
         };
-        if matches!(&answer, Err(fault) if fault.kind == FaultKind::Timeout) {
-            self.handle.shared.give_up(generation);
-            return Err(timed_out(timeout));
+        answer.map_err(|fault| self.judged(fault, generation, timeout))
+    }
+
+    /// Sends a command that another node asked to be sent here, while its slot is on its way: the two go in one piece. The answer is a number.
+    pub(crate) async fn send_asking(&self, command: Command) -> Result<Reply, Fault> {
+        let timeout = self.handle.timeout;
+        let (client, generation) = self.handle.shared.current()?;
+        let pipeline = client.pipeline();
+        for command in [Command::new("ASKING"), command] {
+            let (command, args) = command.into_parts()?;
+            // Only queues it.
+            let () = pipeline.custom(command, args).await?;
         }
-        answer
+        let answer = tokio::select! {
+            biased;
+            answer = tokio::time::timeout(timeout, pipeline.last::<Value>()) => match answer {
+                Ok(answer) => answer.map_err(Fault::from),
+                Err(_) => Err(timed_out(timeout)),
+            },
+            fault = self.handle.shared.gone(generation) => Err(fault),
+        };
+        let answer = answer.map_err(|fault| self.judged(fault, generation, timeout))?;
+        answer.as_i64().map(Reply::Int).ok_or_else(|| Fault::new(FaultKind::Protocol, "expected a number"))
+    }
+
+    /// The generation of the connection that is up.
+    pub(crate) fn generation(&self) -> Result<u64, Fault> {
+        self.handle.shared.current().map(|(_, generation)| generation)
+    }
+
+    /// Waits until it is known whether the server can be reached, unless that is known already.
+    pub(crate) async fn tried(&self) {
+        let mut first = self.handle.first.clone();
+        // Late or closed, there is nothing more to wait for.
+        let _ = tokio::time::timeout(self.handle.site.connect_timeout(), first.changed()).await;
+    }
+
+    /// What follows from a fault for the connection.
+    fn judged(&self, fault: Fault, generation: u64, timeout: Duration) -> Fault {
+        let Handle { shared, site, aim, .. } = &*self.handle;
+        if fault.kind == FaultKind::Timeout {
+            let why = Fault::new(FaultKind::Timeout, "a command wasn't answered in time");
+            shared.give_up(generation, why);
+            return timed_out(timeout);
+        }
+        let has_left = matches!(fault.redirect(), Some(Redirect::Moved { .. })) && matches!(aim, Aim::Slot(_));
+        if has_left || fault.is_of_a_replica() {
+            shared.give_up(generation, fault.clone());
+            site.doubt();
+        }
+        fault
     }
 }
 
@@ -185,26 +241,10 @@ fn keepalive() -> TcpKeepalive {
 fn config(server: &Server) -> Result<Config, Fault> {
     let tls = server.url.tls.then(|| tls::config(server)).transpose().map_err(|text| Fault::new(FaultKind::Config, text))?;
     Ok(Config {
-        server: endpoint(server),
         username: server.user().map(str::to_owned),
         password: server.secret().map(|secret| secret.reveal().to_owned()),
         database: Some(server.url.database).filter(|number| *number > 0),
         tls: tls.map(|config| TlsConfig::from(TlsConnector::from(config))),
         ..Config::default()
     })
-}
-
-fn endpoint(server: &Server) -> ServerConfig {
-    let node = |host: &Host| Node::new(host.name.clone(), host.port);
-    match &server.url.endpoint {
-        Endpoint::Standalone(host) => ServerConfig::Centralized { server: node(host) },
-        Endpoint::Unix(path) => ServerConfig::Unix { path: path.clone() },
-        Endpoint::Sentinel { hosts, master } => {
-            let hosts = hosts.iter().map(node).collect();
-            ServerConfig::Sentinel { hosts, service_name: master.clone(), username: None, password: None }
-        }
-        Endpoint::Cluster { hosts } => {
-            ServerConfig::Clustered { hosts: hosts.iter().map(node).collect(), policy: ClusterDiscoveryPolicy::default() }
-        }
-    }
 }

@@ -12,7 +12,7 @@ use crate::script::Script;
 use crate::wire::{Command, Reply};
 
 /// How many keys one UNLINK takes at most: it holds the server up for less than a millisecond.
-const KEYS_AT_ONCE: usize = 1000;
+pub(crate) const KEYS_AT_ONCE: usize = 1000;
 
 /// A page of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,8 @@ use std::fmt;
 
 use fred::error::{Error, ErrorKind};
 
+use crate::server::Host;
+
 /// The kinds of faults: a closed set, also used in metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FaultKind {
@@ -151,6 +153,15 @@ pub struct Fault {
     pub text: String,
 }
 
+/// Where a node of a cluster sends its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Redirect {
+    /// The slot is there.
+    Moved { slot: u16, to: Host },
+    /// This key of a slot on its way is there already, for who asks with ASKING.
+    Ask { to: Host },
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind.name(), self.text)
@@ -173,6 +184,29 @@ impl Fault {
     /// right is the installation's fault, and granted some day.
     pub fn is_transient(&self) -> bool {
         !matches!(self.kind, FaultKind::WrongType | FaultKind::NotInteger)
+    }
+
+    /// Where to go instead, if a node of a cluster says so. It may leave the host's name empty: then it is the node's own.
+    pub(crate) fn redirect(&self) -> Option<Redirect> {
+        let mut words = self.text.split(' ');
+        let (word, slot, address) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+        let (name, port) = address.rsplit_once(':')?;
+        let to = Host { name: name.to_owned(), port: port.parse().ok()? };
+        match word {
+            "MOVED" => Some(Redirect::Moved { slot, to }),
+            "ASK" => Some(Redirect::Ask { to }),
+            _ => None,
+        }
+    }
+
+    /// Whether a cluster has moved some of the keys of this command and not the others: one by one they can be had.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.text.starts_with("TRYAGAIN")
+    }
+
+    /// Whether the server is, or has just become, a replica.
+    pub(crate) fn is_of_a_replica(&self) -> bool {
+        ["READONLY", "MASTERDOWN", "UNBLOCKED force"].iter().any(|begin| self.text.starts_with(begin))
     }
 
     /// Whether the user lacks a right.
@@ -200,6 +234,10 @@ impl Fault {
 }
 
 fn judge(text: &str) -> FaultKind {
+    // Redis ends blocked reads by the same word when it becomes a replica and when the stream is deleted.
+    if text.starts_with("UNBLOCKED force") {
+        return FaultKind::ReadOnly;
+    }
     let word = text.split(' ').next().unwrap_or_default();
     if let Some((_, kind)) = WORDS.iter().find(|(known, _)| *known == word) {
         return *kind;
@@ -262,6 +300,7 @@ mod tests {
             ("OOM command not allowed when used memory > 'maxmemory'.", FaultKind::OutOfMemory),
             ("NOGROUP No such key 'unstale:events' or consumer group 'unstale' in XREADGROUP with GROUP option", FaultKind::NoGroup),
             ("UNBLOCKED the stream key no longer exists", FaultKind::NoGroup),
+            ("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)", FaultKind::ReadOnly),
             ("BUSY Redis is busy running a script.", FaultKind::Busy),
             ("BUSYGROUP Consumer Group name already exists", FaultKind::GroupExists),
             ("ERR value is not an integer or out of range", FaultKind::NotInteger),
@@ -274,6 +313,18 @@ mod tests {
             ("", FaultKind::Other),
         ] {
             assert_eq!(Fault::from_server(text).kind, kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_say_where_to_go() {
+        let redirect = |text: &str| Fault::from_server(text).redirect();
+        let host = |name: &str| Host { name: name.to_owned(), port: 6381 };
+        assert_eq!(redirect("MOVED 3999 127.0.0.1:6381"), Some(Redirect::Moved { slot: 3999, to: host("127.0.0.1") }));
+        assert_eq!(redirect("ASK 1 ::1:6381"), Some(Redirect::Ask { to: host("::1") }));
+        assert_eq!(redirect("MOVED 3999 :6381"), Some(Redirect::Moved { slot: 3999, to: host("") }));
+        for other in ["MOVED", "MOVED x 127.0.0.1:6381", "MOVED 1 127.0.0.1", "TRYAGAIN Multiple keys request", "OK"] {
+            assert_eq!(redirect(other), None);
         }
     }
 

@@ -8,13 +8,24 @@
 //!   [`FaultKind::Unreachable`]; while it is up, they fail with [`FaultKind::Timeout`] when their time has passed.
 //! - A lost connection ends every command on it: what was sent may have been carried out or not, which only the caller can judge.
 //! - [`Client::link`] tells whether it is up, and numbers the connections.
+//! - A [`Site`] is an installation: one server, the master that sentinels name, or a cluster. It knows where things are. Its clients go to
+//!   one server each, wherever that is at the time.
+//! - A [`Store`] is all the keys of a site, wherever they lie.
+//!
+//! Every connection is to one server. The client library could follow sentinels and clusters by itself, but then it holds up everything
+//! while one node is away, keeps on writing to a master that was replaced, and doesn't say when a master changed.
 
 mod client;
+mod cluster;
 mod commands;
 mod fault;
 mod link;
 mod script;
+mod sentinel;
 mod server;
+mod site;
+mod slots;
+mod store;
 mod streams;
 mod subscription;
 mod tls;
@@ -26,6 +37,8 @@ pub use fault::{Fault, FaultKind};
 pub use link::Link;
 pub use script::Script;
 pub use server::{BadUrl, Endpoint, Host, Secret, Server, Url};
+pub use site::{Place, Site};
+pub use store::{Masters, Since, Store, Unlinked};
 pub use streams::{ConsumerInfo, GroupInfo, GroupStart, PendingEntry, PendingQuery, PendingSummary, ReadFrom, ReadGroup, StreamInfo, Trim};
 pub use subscription::{Message, Subscription};
 pub use wire::Reply;

@@ -3,6 +3,8 @@
 //! Each connection is a fred client of its own that never reconnects by itself: when it ends, all of it goes, with every command still
 //! queued in it. What fred does on its own (replaying commands, queues that outlive a connection) would hide lost reads and hang commands.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -10,12 +12,14 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::ClientLike;
-use fred::types::config::{Config, ConnectionConfig, PerformanceConfig};
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, Server as Node, ServerConfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::fault::{Fault, FaultKind};
+use crate::server::Host;
+use crate::site::{Aim, Site};
+use crate::wire::{self, Command, Reply};
 
 /// How long an attempt to connect may take, in connect timeouts: it has several steps, each with its own, and none may hang for ever.
 const ATTEMPT: u32 = 4;
@@ -29,6 +33,9 @@ pub enum Link {
     Up {
         /// Grows with each connection. Who remembers another number has had a connection lost in between, and with it perhaps an answer.
         generation: u64,
+        /// Grows, from 1, when the connection is to another server process than the one before: after a failover or a restart. What the
+        /// one before confirmed last may be missing in this one.
+        server: u64,
     },
     /// It isn't.
     Down {
@@ -45,12 +52,37 @@ impl Link {
         matches!(self, Self::Up { .. })
     }
 
-    fn down(why: Fault) -> Self {
+    pub(crate) fn down(why: Fault) -> Self {
         Self::Down { since: Instant::now(), why }
     }
 }
 
-/// What every connection is made with. Not for printing: the password is in it.
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Tcp(Host),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host) => host.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl From<&Address> for ServerConfig {
+    fn from(address: &Address) -> Self {
+        match address {
+            Address::Tcp(host) => Self::Centralized { server: Node::new(host.name.clone(), host.port) },
+            Address::Unix(path) => Self::Unix { path: path.clone() },
+        }
+    }
+}
+
+/// What every connection is made with, but for the address. Not for printing: the password is in it.
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) connection: ConnectionConfig,
@@ -66,8 +98,8 @@ pub(crate) struct Plan {
 pub(crate) struct Shared {
     link: watch::Sender<Link>,
     current: RwLock<Current>,
-    /// The newest generation that a command found dead.
-    dead: watch::Sender<u64>,
+    /// The newest generation that a command found of no use, and why.
+    dead: watch::Sender<(u64, Fault)>,
 }
 
 #[derive(Debug)]
@@ -80,8 +112,9 @@ enum Current {
 
 impl Shared {
     pub(crate) fn new() -> Self {
-        let link = watch::Sender::new(Link::down(Fault::new(FaultKind::Unreachable, "not connected yet")));
-        Self { link, current: RwLock::new(Current::None), dead: watch::Sender::new(0) }
+        let fault = Fault::new(FaultKind::Unreachable, "not connected yet");
+        let dead = watch::Sender::new((0, fault.clone()));
+        Self { link: watch::Sender::new(Link::down(fault)), current: RwLock::new(Current::None), dead }
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
@@ -107,23 +140,29 @@ impl Shared {
     /// Waits until the connection of this generation is gone. A command that comes too late to be failed by it would else wait in its
     /// queue until its time has passed.
     pub(crate) async fn gone(&self, generation: u64) -> Fault {
-        let is_other = |link: &Link| !matches!(link, Link::Up { generation: other } if *other == generation);
+        let is_other = |link: &Link| !matches!(link, Link::Up { generation: other, .. } if *other == generation);
         // It can't be closed: this has the sender.
         let _ = self.link().wait_for(is_other).await;
         self.lost()
     }
 
-    /// Gives a connection up that doesn't answer any more.
-    pub(crate) fn give_up(&self, generation: u64) {
-        self.dead.send_modify(|dead| *dead = generation.max(*dead));
+    /// Gives a connection up that doesn't answer any more, or answers as the wrong server.
+    pub(crate) fn give_up(&self, generation: u64, why: Fault) {
+        self.dead.send_if_modified(|dead| {
+            let is_news = generation > dead.0;
+            if is_news {
+                *dead = (generation, why);
+            }
+            is_news
+        });
     }
 
     pub(crate) fn close(&self) {
         self.set(Current::Closed, |link| *link = Link::down(Fault::new(FaultKind::Unreachable, "this client was closed")));
     }
 
-    fn up(&self, client: Client, generation: u64) {
-        self.set(Current::One(client, generation), |link| *link = Link::Up { generation });
+    fn up(&self, client: Client, generation: u64, server: u64) {
+        self.set(Current::One(client, generation), |link| *link = Link::Up { generation, server });
     }
 
     fn down(&self, fault: Fault) {
@@ -143,29 +182,66 @@ impl Shared {
     }
 }
 
-/// Connects again and again; dropped, it takes the connection with it.
-pub(crate) async fn supervise(plan: Plan, shared: Arc<Shared>) {
+/// Connects again and again, each time to where the place is then; dropped, it takes the connection with it.
+pub(crate) async fn supervise(plan: Plan, site: Site, aim: Aim, shared: Arc<Shared>) {
     let mut pauses = pauses();
-    let mut generation = 0;
-    loop {
+    let (mut generation, mut server, mut last) = (0, 0, None);
+    for attempt in 0.. {
         let began = Instant::now();
-        let why = match Connection::open_in_time(&plan).await {
-            Ok(connection) => {
+        let why = match find(&plan, &site, &aim, attempt).await {
+            Ok(Found { connection, address, process }) => {
                 generation += 1;
-                tracing::debug!(name = plan.name, generation, "connected to Redis");
-                shared.up(connection.client.clone(), generation);
-                connection.ended(shared.dead.subscribe(), generation).await
+                server += u64::from(last.as_ref() != Some(&process));
+                last = Some(process);
+                tracing::debug!(name = plan.name, generation, server, %address, "connected to Redis");
+                shared.up(connection.client.clone(), generation, server);
+                tokio::select! {
+                    fault = connection.ended(shared.dead.subscribe(), generation) => fault,
+                    fault = site.moved(&aim, &address) => fault,
+                }
             }
             Err(fault) => fault,
         };
         let why = Fault::new(why.kind, format!("{}: {}", plan.place, why.text));
         tracing::debug!(name = plan.name, generation, kind = why.kind.name(), text = why.text, "no connection to Redis");
         shared.down(why);
+        site.doubt();
         if began.elapsed() > LONGEST_PAUSE * 5 {
             pauses = self::pauses();
         }
         tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
     }
+}
+
+/// A connection to the server that was looked for.
+struct Found {
+    connection: Connection,
+    address: Address,
+    /// What tells this process from any other that was or will be at this address, as far as the server says.
+    process: String,
+}
+
+async fn find(plan: &Plan, site: &Site, aim: &Aim, attempt: usize) -> Result<Found, Fault> {
+    in_time(plan, async {
+        let address = site.locate(aim, attempt).await?;
+        let at = |fault: Fault| if site.is_one() { fault } else { Fault::new(fault.kind, format!("{address}: {}", fault.text)) };
+        let mut connection = Connection::open(plan, &address).await.map_err(at)?;
+        let info = connection.info().await.map_err(at)?;
+        let is = |line: &str| info.lines().any(|known| known == line);
+        if site.wants_master(aim) && is("role:slave") {
+            return Err(at(Fault::new(FaultKind::ReadOnly, "this is a replica, though it was named as the master")));
+        }
+        let process = info.lines().find_map(|line| line.strip_prefix("run_id:")).map_or_else(|| address.to_string(), str::to_owned);
+        Ok(Found { connection, address, process })
+    })
+    .await
+}
+
+/// What connecting takes as a whole has an end too.
+async fn in_time<T>(plan: &Plan, connecting: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let limit = plan.connection.connection_timeout * ATTEMPT;
+    let late = |_| Fault::new(FaultKind::Timeout, format!("not connected within {limit:?}"));
+    tokio::time::timeout(limit, connecting).await.map_err(late)?
 }
 
 /// Doubling pauses, each with a random part, without end.
@@ -188,15 +264,13 @@ impl Drop for Connection {
 
 impl Connection {
     /// Connects, or gives up.
-    pub(crate) async fn open_in_time(plan: &Plan) -> Result<Self, Fault> {
-        let limit = plan.connection.connection_timeout * ATTEMPT;
-        let late = |_| Fault::new(FaultKind::Timeout, format!("not connected within {limit:?}"));
-        tokio::time::timeout(limit, Self::open(plan)).await.map_err(late)?
+    pub(crate) async fn open_in_time(plan: &Plan, address: &Address) -> Result<Self, Fault> {
+        in_time(plan, Self::open(plan, address)).await
     }
 
-    async fn open(plan: &Plan) -> Result<Self, Fault> {
-        let (performance, settings) = (plan.performance.clone(), plan.connection.clone());
-        let client = Client::new(plan.config.clone(), Some(performance), Some(settings), None);
+    async fn open(plan: &Plan, address: &Address) -> Result<Self, Fault> {
+        let config = Config { server: address.into(), ..plan.config.clone() };
+        let client = Client::new(config, Some(plan.performance.clone()), Some(plan.connection.clone()), None);
         let up = client.clone();
         let mut up = Box::pin(async move { up.wait_for_connect().await });
         // It subscribes to the outcome when it is first polled, which must be before there is one.
@@ -211,16 +285,37 @@ impl Connection {
         Ok(connection)
     }
 
-    /// For people who look at CLIENT LIST; a user without that right has to do without it. A connection that ends meanwhile may leave
-    /// the command in its queue, without an answer.
+    /// For people who look at CLIENT LIST; a user without that right has to do without it.
     async fn set_name(&mut self, name: &str) -> Result<(), Fault> {
         let name = name.replace(|c: char| !c.is_ascii_graphic(), "_");
-        let command = CustomCommand::new_static("CLIENT", ClusterHash::Random, false);
-        tokio::select! {
-            result = self.client.custom_raw::<Value>(command, vec!["SETNAME".into(), name.into()]) => tracing::trace!(?result, "CLIENT SETNAME"),
-            end = &mut self.task => return Err(ended(end)),
+        let answer = self.ask(Command::new("CLIENT").text("SETNAME").text(&name)).await;
+        optional(answer).map(drop)
+    }
+
+    /// Which process this is, and of which role; nothing if the user lacks the right to ask, or the server is not ready to say.
+    async fn info(&mut self) -> Result<String, Fault> {
+        let mut text = String::new();
+        for section in ["server", "replication"] {
+            let answer = self.ask(Command::new("INFO").text(section)).await;
+            text.extend(optional(answer)?.as_ref().and_then(|reply| reply.text().ok()));
         }
-        Ok(())
+        Ok(text)
+    }
+
+    /// Sends a command and waits for its answer. A connection that ends meanwhile may leave the command in its queue, without an answer.
+    async fn ask(&mut self, command: Command) -> Result<Reply, Fault> {
+        let (command, args) = command.into_parts()?;
+        tokio::select! {
+            answer = self.client.custom_raw(command, args) => answer.map_err(Fault::from).and_then(wire::accepted).map(wire::reply),
+            end = &mut self.task => Err(ended(end)),
+        }
+    }
+
+    /// The same, but not for longer than connecting may take.
+    pub(crate) async fn ask_in_time(&mut self, plan: &Plan, command: Command) -> Result<Reply, Fault> {
+        let limit = plan.connection.connection_timeout;
+        let late = |_| Fault::new(FaultKind::Timeout, format!("no answer within {limit:?}"));
+        tokio::time::timeout(limit, self.ask(command)).await.map_err(late)?
     }
 
     /// Waits until it ends by itself. Cancel-safe.
@@ -229,11 +324,21 @@ impl Connection {
     }
 
     /// Waits until it ends, by itself or because a command found it dead.
-    async fn ended(mut self, mut dead: watch::Receiver<u64>, generation: u64) -> Fault {
+    async fn ended(mut self, mut dead: watch::Receiver<(u64, Fault)>, generation: u64) -> Fault {
         tokio::select! {
             fault = self.end() => fault,
-            _ = dead.wait_for(|dead| *dead >= generation) => Fault::new(FaultKind::Timeout, "a command wasn't answered in time"),
+            dead = dead.wait_for(|(dead, _)| *dead >= generation) => {
+                dead.map_or_else(|_| Fault::new(FaultKind::Unreachable, "the client was dropped"), |dead| dead.1.clone())
+            }
         }
+    }
+}
+
+/// Without what the server refuses to say; only the end of the connection is a fault.
+fn optional(answer: Result<Reply, Fault>) -> Result<Option<Reply>, Fault> {
+    match answer {
+        Err(fault) if fault.kind == FaultKind::Unreachable => Err(fault),
+        answer => Ok(answer.ok()),
     }
 }
 

@@ -50,6 +50,10 @@ pub struct Server {
     pub cert: Option<PathBuf>,
     /// PEM file of the client's private key.
     pub key: Option<PathBuf>,
+    /// The ACL user for sentinels, which have users of their own.
+    pub sentinel_username: Option<String>,
+    /// The password for sentinels; without it they are not given any.
+    pub sentinel_password: Option<Secret>,
     /// How long a connection may take to be made, the TLS handshake included; 3 s by default.
     pub connect_timeout: Duration,
     /// How long a command may take; 3 s by default. A blocking read has this and its BLOCK together.
@@ -60,8 +64,18 @@ impl Server {
     /// A server with default settings.
     pub fn new(url: Url) -> Self {
         let timeout = Duration::from_secs(3);
-        let (username, password, ca, cert, key) = Default::default();
-        Self { url, username, password, ca, cert, key, connect_timeout: timeout, command_timeout: timeout }
+        Self {
+            url,
+            username: None,
+            password: None,
+            ca: None,
+            cert: None,
+            key: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            connect_timeout: timeout,
+            command_timeout: timeout,
+        }
     }
 
     /// The ACL user, if one is named.
@@ -71,6 +85,12 @@ impl Server {
 
     pub(crate) fn secret(&self) -> Option<&Secret> {
         self.password.as_ref().or(self.url.password.as_ref())
+    }
+
+    /// The same for connections to the sentinels.
+    pub(crate) fn of_sentinels(&self) -> Self {
+        let url = Url { database: 0, username: None, password: None, ..self.url.clone() };
+        Self { url, username: self.sentinel_username.clone(), password: self.sentinel_password.clone(), ..self.clone() }
     }
 
     /// Whether both are the same database of the same server, so that one script may touch keys of both.
@@ -86,6 +106,11 @@ impl Server {
         let files = self.ca.is_some() || self.cert.is_some() || self.key.is_some();
         check(files && !self.url.tls, "`ca`, `cert` and `key` need TLS: write `rediss://` in `url`");
         check(self.user().is_some() && self.secret().is_none(), "`username` needs a password: set `password_file`");
+        let sentinel = self.sentinel_username.is_some() || self.sentinel_password.is_some();
+        let has_sentinels = matches!(self.url.endpoint, Endpoint::Sentinel { .. });
+        check(sentinel && !has_sentinels, "`sentinel_username` and `sentinel_password_file` need `redis-sentinel://` in `url`");
+        let nameless = self.sentinel_username.is_some() && self.sentinel_password.is_none();
+        check(nameless, "`sentinel_username` needs a password: set `sentinel_password_file`");
         check(self.connect_timeout.is_zero(), "`connect_timeout` must be above zero");
         check(self.command_timeout.is_zero(), "`command_timeout` must be above zero");
         if self.url.tls && problems.is_empty() {

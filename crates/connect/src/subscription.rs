@@ -9,6 +9,7 @@ use crate::client::{Role, plan};
 use crate::fault::{Fault, FaultKind};
 use crate::link::Connection;
 use crate::server::Server;
+use crate::site::{Aim, Site};
 
 /// A message of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,12 +27,13 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Connects and subscribes; when it returns, the server has confirmed it.
+    /// Connects, on a cluster to any node, and subscribes; when it returns, the server has confirmed it.
     pub async fn open(server: &Server, channels: &[&str]) -> Result<Self, Fault> {
         let mut plan = plan(server, Role::Commands, "unstale-subscription")?;
         // The default of 32 loses messages in the first burst.
         plan.performance.broadcast_channel_capacity = 4096;
-        let connection = Connection::open_in_time(&plan).await?;
+        let address = Site::open(server)?.locate(&Aim::Any, 0).await?;
+        let connection = Connection::open_in_time(&plan, &address).await?;
         let messages = connection.client.message_rx();
         let channels: Vec<_> = channels.iter().map(|channel| (*channel).to_owned()).collect();
         connection.client.subscribe(channels).await?;

@@ -168,7 +168,7 @@ impl Wanted {
 /// The number of the connection that is up.
 fn generation(client: &Client) -> Option<u64> {
     match *client.link().borrow() {
-        Link::Up { generation } => Some(generation),
+        Link::Up { generation, .. } => Some(generation),
         Link::Down { .. } => None,
     }
 }

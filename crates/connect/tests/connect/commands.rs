@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use unstale_connect::{Fault, FaultKind, Reply, Script, Subscription, Trim};
 use unstale_events::EntryId;
-use unstale_testkit::{Redis, wait_until};
+use unstale_testkit::Redis;
 
 use crate::{bytes, connect, fields, server, start};
 
@@ -205,26 +205,4 @@ async fn it_connects_by_unix_socket_to_the_database_of_its_url() {
     resp.cmd(&["SELECT", "3"]);
     assert_eq!(resp.cmd(&["XLEN", "s"]).int(), 1);
     assert!(resp.cmd(&["CLIENT", "LIST"]).text().contains("name=test"));
-}
-
-#[tokio::test]
-async fn commands_find_their_node_on_a_cluster() {
-    let redis = Redis::builder().args(["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]).start().await;
-    let mut slots = vec!["CLUSTER".to_owned(), "ADDSLOTS".to_owned()];
-    slots.extend((0..16384).map(|slot| slot.to_string()));
-    redis.cmd(&slots);
-    wait_until("the cluster to be up", crate::LONG, || async {
-        let info = redis.cmd(&["CLUSTER", "INFO"]).text();
-        if info.contains("cluster_state:ok") { Ok(()) } else { Err(info) }
-    })
-    .await;
-    let client = connect(&format!("redis-cluster://{}", redis.address()), crate::Role::Commands).await;
-    crate::group(&client).await;
-    let added = client.xadd("s", &fields(&[("a", "1")])).await.unwrap();
-    assert_eq!(client.xreadgroup(crate::NEW).await.unwrap()[0].id, added);
-    assert_eq!(client.xack("s", "g", &[added]).await.unwrap(), 1);
-    let script = Script::new("return redis.call('INCR', KEYS[1])");
-    assert_eq!(client.eval(&script, vec![bytes("n")], vec![]).await.unwrap(), Reply::Int(1));
-    let across = client.unlink(vec![bytes("a"), bytes("b")]).await.unwrap_err();
-    assert_eq!(across.kind, FaultKind::Cluster);
 }

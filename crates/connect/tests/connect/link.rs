@@ -10,9 +10,9 @@ use crate::{BLOCK, LONG, NEW, PENDING, bytes, connect, fields, group, reader, se
 
 async fn generation(client: &Client, above: u64) -> u64 {
     let mut link = client.link();
-    let up = link.wait_for(|link| matches!(link, Link::Up { generation } if *generation > above));
+    let up = link.wait_for(|link| matches!(link, Link::Up { generation, .. } if *generation > above));
     let up = tokio::time::timeout(LONG, up).await.unwrap_or_else(|_| panic!("never up again: {:?}", client.link().borrow())).unwrap();
-    let Link::Up { generation } = &*up else { unreachable!() };
+    let Link::Up { generation, .. } = &*up else { unreachable!() };
     *generation
 }
 

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // this crate is nothing but tests
 
+mod cluster;
 mod commands;
 mod faults;
 mod group;
 mod link;
+mod sentinel;
 mod tls;
 
 use std::time::Duration;
