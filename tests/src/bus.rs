@@ -258,9 +258,15 @@ impl Bus {
 
     /// How a stream stands: `events` or `events:critical`.
     pub fn standing(&mut self, stream: &str) -> Result<Standing, String> {
-        let (stream, group) = (self.key(stream), self.namespace.clone());
-        let info = self.try_cmd(&["XINFO", "STREAM", &stream])?;
-        let groups = self.try_cmd(&["XINFO", "GROUPS", &stream])?;
+        let stream = self.key(stream);
+        self.standing_of(&stream)
+    }
+
+    /// The same of any stream that the namespace's group reads.
+    pub fn standing_of(&mut self, stream: &str) -> Result<Standing, String> {
+        let group = self.namespace.clone();
+        let info = self.try_cmd(&["XINFO", "STREAM", stream])?;
+        let groups = self.try_cmd(&["XINFO", "GROUPS", stream])?;
         let is_ours = |info: &&Value| info.field("name").is_some_and(|name| name.text() == group);
         let ours = groups.array().iter().find(is_ours).ok_or_else(|| format!("{stream} has no group {group}"))?;
         let field = |value: &Value, name: &str| value.field(name).cloned().ok_or_else(|| format!("no {name} in {value:?}"));

@@ -469,7 +469,7 @@ mod tests {
         stats.event(Some(0), Outcome::Routed);
         stats.queued(PRICE, Priority::Critical, 9);
         stats.queue(Priority::Low, 4);
-        stats.seen(StreamKind::Ordinary, Some(5), 6, Duration::from_millis(1500));
+        stats.seen(StreamKind::Ordinary, 5, 6, Duration::from_millis(1500));
         stats.reader(true);
         stats.link("deleting", true);
         stats.flushed("loss");

@@ -260,10 +260,10 @@ impl Stats {
         }
     }
 
-    /// What a look at a stream found. `lag` is `None` if Redis can't tell it: the last known holds.
-    pub fn seen(&mut self, stream: StreamKind, lag: Option<u64>, pending: u64, oldest_pending: Duration) {
+    /// What a look at a stream found.
+    pub fn seen(&mut self, stream: StreamKind, lag: u64, pending: u64, oldest_pending: Duration) {
         let known = &mut self.streams[stream as usize];
-        *known = Stream { read: known.read, lag: lag.unwrap_or(known.lag), pending, oldest_pending };
+        *known = Stream { read: known.read, lag, pending, oldest_pending };
     }
 
     /// How many entries wait in a lane.
@@ -612,11 +612,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_lag_leaves_the_last_known() {
+    fn the_depth_is_what_is_unread_or_unfinished_on_both_streams() {
         let mut stats = stats();
-        stats.seen(StreamKind::Ordinary, Some(7), 2, Duration::ZERO);
-        stats.seen(StreamKind::Ordinary, None, 3, Duration::from_secs(1));
-        stats.seen(StreamKind::Critical, Some(1), 1, Duration::ZERO);
+        stats.seen(StreamKind::Ordinary, 8, 2, Duration::ZERO);
+        stats.seen(StreamKind::Ordinary, 7, 3, Duration::from_secs(1));
+        stats.seen(StreamKind::Critical, 1, 1, Duration::ZERO);
         assert_eq!(stats.depth(), 7 + 3 + 1 + 1);
     }
 

@@ -68,8 +68,8 @@ pub struct Body {
 /// How a stream and its group stand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Survey {
-    /// Entries that the group has yet to deliver, if the server knows.
-    pub lag: Option<u64>,
+    /// Entries that the group has yet to deliver; at most so many where the server doesn't know it.
+    pub lag: u64,
     /// Entries delivered and not acknowledged.
     pub pending: u64,
     /// The lowest of them.
@@ -82,6 +82,14 @@ pub struct Survey {
     pub floor: Option<EntryId>,
     /// Whether the group seems to lack entries that it never delivered; [`Group::lost_unread`] tells for sure.
     pub suspicious: bool,
+}
+
+/// What a group has yet to deliver.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unread {
+    lag: u64,
+    /// Whether some of it seems to be gone.
+    suspicious: bool,
 }
 
 /// A stream's group and this process's place in it. Clones share all but the connection.
@@ -162,7 +170,7 @@ impl Group {
     }
 
     /// How many entries went from the stream before the group delivered them: somebody else trimmed it. Told once: the group is set
-    /// right. Needs Redis 7.0, before which a group doesn't know.
+    /// right. Before Redis 7.0 a group doesn't know: the loss of all that it had not delivered is told as one, that of a part isn't.
     pub async fn lost_unread(&self) -> Result<u64, Fault> {
         self.run(&self.about.lost, [self.name().to_owned()]).await?.count()
     }
@@ -244,20 +252,31 @@ impl Group {
             groups => groups?,
         };
         let Some(own) = groups.iter().find(|group| group.name == self.name()) else { return Ok(Survey::default()) };
-        let suspicious = match own.lag {
-            Some(lag) if lag > 0 => lag > self.client.xlen(self.stream()).await?,
-            _ => false,
-        };
+        let unread = self.unread(own).await?;
         let summary = self.client.xpending_summary(self.stream(), self.name()).await?;
         let consumers = self.client.xinfo_consumers(self.stream(), self.name()).await?;
         Ok(Survey {
-            lag: own.lag,
+            lag: unread.lag,
             pending: summary.count,
             oldest: summary.range.map(|(low, _)| low),
             owners: summary.consumers,
             consumers: consumers.into_iter().map(|consumer| consumer.name).collect(),
             floor: self.floor(&groups).await?,
-            suspicious,
+            suspicious: unread.suspicious,
+        })
+    }
+
+    /// How many entries wait to be delivered. Where the server doesn't know, it is at most what isn't pending, for what is acknowledged
+    /// is trimmed; and only of a stream without any entry it is sure that some went.
+    async fn unread(&self, own: &GroupInfo) -> Result<Unread, Fault> {
+        if own.lag == Some(0) {
+            return Ok(Unread::default());
+        }
+        let stream = self.client.xinfo_stream(self.stream()).await?;
+        Ok(match own.lag {
+            Some(lag) => Unread { lag, suspicious: lag > stream.length },
+            None if stream.last_generated <= own.last_delivered => Unread::default(),
+            None => Unread { lag: stream.length.saturating_sub(own.pending), suspicious: stream.length == 0 },
         })
     }
 

@@ -1,5 +1,6 @@
 -- Counts entries that went from a stream before its group had delivered them, and has the group forget them: its lag would stay too
 -- high for ever. Looks and corrects in one, for both change while entries are read and trimmed.
+-- Where groups have no lag (before Redis 7.0) only the loss of all that was undelivered can be seen, and counts as one.
 -- KEYS: stream. ARGV: group.
 local function named(flat)
   local map = {}
@@ -8,14 +9,21 @@ local function named(flat)
 end
 
 local length = redis.call('XLEN', KEYS[1])
+local stream = named(redis.call('XINFO', 'STREAM', KEYS[1]))
+local newest = stream['last-generated-id']
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local group = named(flat)
+  local delivered = group['last-delivered-id']
   if group.name == ARGV[1] and group.lag and group.lag > length then
-    local stream = named(redis.call('XINFO', 'STREAM', KEYS[1]))
     -- An empty stream has nothing left to deliver: the group is at its end.
-    local at = length == 0 and stream['last-generated-id'] or group['last-delivered-id']
+    local at = length == 0 and newest or delivered
     redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], at, 'ENTRIESREAD', stream['entries-added'] - length)
     return group.lag - length
+  end
+  -- A group that has delivered nothing may be new, and what went before it is none of its losses.
+  if group.name == ARGV[1] and not group.lag and length == 0 and delivered ~= '0-0' and delivered ~= newest then
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], newest)
+    return 1
   end
 end
 return 0

@@ -116,7 +116,7 @@ async fn whoever_waits_may_be_dropped_and_no_pass_stops() {
 
 #[tokio::test]
 async fn a_key_that_may_not_be_deleted_fails_its_own_batch_only() {
-    let world = World::as_user(&["+@all", "~unstale:*", "~model:free:*", "%R~*", "allchannels"], |_| {}).await;
+    let world = World::as_user(&["+@all", "~unstale:*", "~model:free:*", "allchannels"], |_| {}).await;
     world.set(&["model:free:a", "model:locked"]);
     let [first, all, free] = ["model:none:*", "model:*", "model:free:*"].map(|pattern| sweep(&world, pattern));
     let ((first, (all, free)), lines) = world.watched(join(world.deliver(&first), join(world.deliver(&all), world.deliver(&free)))).await;

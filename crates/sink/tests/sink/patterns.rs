@@ -130,7 +130,7 @@ async fn a_pass_begins_again_on_a_new_connection() {
 
 #[tokio::test]
 async fn a_key_that_may_not_be_deleted_fails_its_pattern_only() {
-    let rights = ["+@all", "~unstale:*", "~vkey:*", "~model:free:*", "%R~*", "allchannels"];
+    let rights = ["+@all", "~unstale:*", "~vkey:*", "~model:free:*", "allchannels"];
     let world = World::as_user(&rights, |_| {}).await;
     world.set(&["model:free:a", "model:free:b", "model:locked", "vkey:a"]);
     let targets = [("model", PATTERN, "model:*"), ("vkey", PATTERN, "vkey:*"), ("model", PATTERN, "model:free:*")];

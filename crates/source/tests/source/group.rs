@@ -192,6 +192,23 @@ async fn a_survey_says_who_has_what_and_how_far_all_groups_are() {
 }
 
 #[tokio::test]
+async fn what_was_trimmed_away_unread_is_lost_once_and_a_new_group_has_lost_nothing() {
+    let world = World::start().await;
+    let (group, _) = world.group_with("me", 1).await;
+    for _ in 0..3 {
+        world.redis.cmd(&["XADD", "unstale:events", "*", "type", "A"]);
+    }
+    assert_eq!(group.survey().await.unwrap().lag, 3);
+    world.redis.cmd(&["XTRIM", "unstale:events", "MAXLEN", "0"]);
+    assert!(group.survey().await.unwrap().suspicious);
+    assert!(group.lost_unread().await.unwrap() > 0);
+    assert_eq!((group.lost_unread().await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
+    world.redis.cmd(&["XGROUP", "DESTROY", "unstale:events", group.name()]);
+    group.create().await.unwrap();
+    assert_eq!((group.lost_unread().await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
+}
+
+#[tokio::test]
 async fn a_consumer_is_removed_only_without_pending_entries_and_without_a_beat() {
     let world = World::start().await;
     let (group, added) = world.group_with("them", 1).await;

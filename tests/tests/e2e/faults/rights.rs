@@ -125,7 +125,8 @@ fn with_its_memory_full_redis_still_gets_rid_of_keys_and_nothing_is_lost() {
     publish(&mut bus, "events:critical", "Revoked", 4000..4100);
     // One that goes to the dead letters: it has to wait for memory.
     bus.publish("Changed", &[]);
-    bus.cmd(&["CONFIG", "SET", "maxmemory", "1mb", "maxmemory-policy", "noeviction"]);
+    bus.cmd(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    bus.cmd(&["CONFIG", "SET", "maxmemory", "1mb"]);
     assert!(bus.try_cmd(&["SET", "full", "x"]).expect_err("memory is full").contains("OOM"));
     sidecar.resume();
     wait_until_sync("all keys to be gone", PATIENCE, || {

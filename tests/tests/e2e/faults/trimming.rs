@@ -50,9 +50,8 @@ fn elsewhere(trim: bool) -> (Redis, Bus, unstale_tests::Sidecar) {
         bus.cmd(&["XADD", "app:events", "*", "type", "Changed", "id", &number.to_string()]);
     }
     wait_until_sync("all to be acknowledged", PATIENCE, || {
-        let groups = bus.try_cmd(&["XINFO", "GROUPS", "app:events"])?;
-        let field = |name| groups.array().first().and_then(|group| group.field(name)).filter(|value| !value.is_nil()).map(Value::int);
-        if (field("pending"), field("lag")) == (Some(0), Some(0)) { Ok(()) } else { Err(format!("{groups:?}")) }
+        let standing = bus.standing_of("app:events")?;
+        if standing.is_done() { Ok(()) } else { Err(format!("{standing:?}")) }
     });
     (redis, bus, sidecar)
 }
