@@ -4,8 +4,8 @@
 //! put a text into a pattern so that it means only itself, and which text every match must begin with.
 //!
 //! Oddities of Redis that are kept on purpose: a class may lack its `]`; in `[a-]` the `]` ends a range and not the class; a range may be written
-//! backwards; bytes from 0x80 up are negative in ranges (Redis compares them as C's signed `char`); nothing but the empty pattern matches the
-//! empty text.
+//! backwards; bytes from 0x80 up are negative in ranges (Redis compares them as C's `char`, signed but on ARM); nothing but the empty pattern matches the
+//! empty text. (`KEYS *` and `SCAN … MATCH *` list the empty key all the same: of that one pattern Redis doesn't ask what it matches.)
 
 use std::borrow::Cow;
 

@@ -1,13 +1,12 @@
 //! Globs against the real thing: a redis-server that is asked which keys a pattern matches.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use unstale_events::Glob;
 use unstale_events::glob::{escape, literal_prefix};
+use unstale_testkit::{Redis, Resp, Value};
 
 proptest! {
     #[test]
@@ -27,110 +26,93 @@ proptest! {
     }
 }
 
-/// A server on a socket of its own directory; both vanish with it.
-struct Server {
-    child: Child,
-    directory: std::path::PathBuf,
-}
-
-impl Server {
-    fn start() -> Self {
-        let directory = std::env::temp_dir().join(format!("unstale-globs-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let binary = std::env::var("UNSTALE_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let child = Command::new(&binary)
-            .args(["--port", "0", "--save", "", "--unixsocket"])
-            .arg(directory.join("redis.sock"))
-            .current_dir(&directory)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{binary}: {error}; install redis-server or set UNSTALE_REDIS_SERVER"));
-        Self { child, directory }
-    }
-
-    fn connect(&self) -> Connection {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            match UnixStream::connect(self.directory.join("redis.sock")) {
-                Ok(stream) => return Connection { reader: BufReader::new(stream) },
-                Err(error) => assert!(Instant::now() < deadline, "redis-server doesn't answer: {error}"),
-            }
-            std::thread::yield_now();
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-struct Connection {
-    reader: BufReader<UnixStream>,
-}
-
-impl Connection {
-    fn command(&mut self, words: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut request = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            request.extend_from_slice(word);
-            request.extend_from_slice(b"\r\n");
-        }
-        self.reader.get_mut().write_all(&request).unwrap();
-        let (kind, count) = self.line();
-        if kind != b'*' {
-            return Vec::new();
-        }
-        (0..count).map(|_| self.bulk()).collect()
-    }
-
-    fn line(&mut self) -> (u8, usize) {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).unwrap();
-        assert!(!line.starts_with('-'), "{line}");
-        (line.as_bytes()[0], line[1..].trim().parse().unwrap_or(0))
-    }
-
-    fn bulk(&mut self) -> Vec<u8> {
-        let (_, length) = self.line();
-        let mut bulk = vec![0; length + 2];
-        self.reader.read_exact(&mut bulk).unwrap();
-        bulk.truncate(length);
-        bulk
-    }
-}
-
-const ALPHABET: [&str; 11] = ["a", "b", "c", "*", "?", "[", "]", "^", "-", "\\", "é"];
-
-/// Texts over the alphabet, the same in every run.
-fn words(count: usize, seed: u64) -> impl Iterator<Item = String> {
+/// Texts over an alphabet, the same in every run.
+fn words<'a>(alphabet: &'a [&'a str], count: usize, seed: u64) -> impl Iterator<Item = String> + 'a {
     let mut state = seed;
     let mut below = move |limit: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap_or(0) % limit
     };
-    (0..count).map(move |_| (0..=below(7)).map(|_| ALPHABET[below(ALPHABET.len())]).collect())
+    (0..count).map(move |_| (0..=below(7)).map(|_| alphabet[below(alphabet.len())]).collect())
+}
+
+/// Every text of up to three letters of an alphabet.
+fn short_words(alphabet: &[&str]) -> Vec<String> {
+    let longer = |words: &[String]| words.iter().flat_map(|word| alphabet.iter().map(move |letter| format!("{word}{letter}"))).collect();
+    let one: Vec<String> = longer(&[String::new()]);
+    let two: Vec<String> = longer(&one);
+    let three: Vec<String> = longer(&two);
+    [vec![String::new()], one, two, three].concat()
+}
+
+/// What patterns can go wrong with: wildcards, classes that are negated, ranges, cut off or left open, escapes, and bytes that are negative as
+/// C's `char`.
+const SIGNS: [&str; 11] = ["a", "b", "c", "*", "?", "[", "]", "^", "-", "\\", "é"];
+const LETTERS: [&str; 9] = ["a", "b", "-", "[", "]", "^", "\\", "*", "ÿ"];
+
+/// Compares with the server's own answer for each pattern and all keys together.
+#[track_caller]
+fn compare(patterns: impl IntoIterator<Item = String>, keys: &BTreeSet<Vec<u8>>) {
+    let server = Redis::start_sync();
+    let mut redis: Resp = server.resp();
+    for key in keys {
+        redis.cmd(&[b"SET", &key[..], b""]);
+    }
+    for pattern in patterns {
+        let mut theirs: BTreeSet<Vec<u8>> = redis.cmd(&[b"KEYS", pattern.as_bytes()]).array().iter().map(bytes).collect();
+        if pattern == "*" {
+            // It lists all keys without matching any.
+            theirs.remove(&b""[..]);
+        }
+        let glob = Glob::new(&pattern);
+        let ours: BTreeSet<Vec<u8>> = keys.iter().filter(|key| glob.matches(key)).cloned().collect();
+        let differ: Vec<_> = ours.symmetric_difference(&theirs).map(|key| key.escape_ascii().to_string()).collect();
+        assert!(differ.is_empty(), "{pattern:?}: {differ:?}");
+    }
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    let Value::Bulk(bytes) = value else { panic!("{value:?} is no key") };
+    bytes.clone()
+}
+
+fn every_byte() -> impl Iterator<Item = Vec<u8>> {
+    (0..=u8::MAX).map(|byte| vec![byte])
 }
 
 #[test]
 fn globs_match_what_a_redis_server_matches() {
-    let server = Server::start();
-    let mut redis = server.connect();
-    let mut keys: Vec<Vec<u8>> = words(300, 1).map(String::into_bytes).chain((1..=255).map(|byte| vec![byte])).collect();
-    keys.sort();
-    keys.dedup();
-    for key in &keys {
-        redis.command(&[b"SET", key, b""]);
+    let keys = words(&SIGNS, 300, 1).map(String::into_bytes).chain(every_byte());
+    compare(words(&SIGNS, 5000, 2), &keys.collect());
+}
+
+#[test]
+fn every_short_pattern_matches_what_a_redis_server_matches() {
+    let keys = short_words(&LETTERS[..5]).into_iter().map(String::into_bytes).chain(every_byte());
+    compare(short_words(&LETTERS), &keys.collect());
+}
+
+#[test]
+fn ranges_and_classes_of_any_bytes_match_what_a_redis_server_matches() {
+    let ends = ["\0", "\t", " ", "-", "0", "A", "Z", "[", "\\", "]", "^", "a", "z", "~", "\u{7f}", "\u{80}", "é", "ÿ", "€", "😀"];
+    let ranges = ends.iter().flat_map(|low| ends.iter().map(move |high| (low, high)));
+    let classes = ranges.flat_map(|(low, high)| {
+        ["[LOW-HIGH]", "[^LOW-HIGH]", "[LOW-HIGH", "[^LOWHIGH]", "[LOW\\HIGH]", "[\\LOW-HIGH]*", "?[LOW-HIGH-]"]
+            .map(|class| class.replace("LOW", low).replace("HIGH", high))
+    });
+    let pairs = ends.iter().flat_map(|a| ends.iter().map(move |b| format!("{a}{b}").into_bytes()));
+    compare(classes, &pairs.chain(every_byte()).collect());
+}
+
+/// A matcher that tries every way takes longer than the universe for the first of them.
+#[test]
+fn hostile_patterns_take_no_time() {
+    let key = "a".repeat(10_000);
+    let begun = Instant::now();
+    for pattern in ["a*".repeat(2_000) + "b", "*a".repeat(2_000) + "b", "*?".repeat(5_001) + "b", "*[^b]".repeat(2_000) + "b"] {
+        assert!(!Glob::new(&pattern).matches(key.as_bytes()));
     }
-    for pattern in words(5000, 2) {
-        let mut theirs = redis.command(&[b"KEYS", pattern.as_bytes()]);
-        theirs.sort();
-        let glob = Glob::new(&pattern);
-        let ours: Vec<_> = keys.iter().filter(|key| glob.matches(key)).cloned().collect();
-        assert_eq!(ours, theirs, "{pattern:?}");
-    }
+    assert!(Glob::new(&"*".repeat(100_000)).matches(key.as_bytes()));
+    assert!(!Glob::new(&"[".repeat(100_000)).matches(key.as_bytes()));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
