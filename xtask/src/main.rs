@@ -3,10 +3,12 @@
 
 mod command;
 mod demo;
+mod page;
 mod servers;
 mod soak;
 mod test;
 mod tidy;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,9 @@ The project's commands.
   cargo xtask demo [--keep]  what unstale does, shown on a private Redis with two APIs and a sidecar each; under a minute after the build
   cargo xtask test [STEP…]   everything that must hold before a change is pushed, installing what it needs;
                              with STEP only these: fmt, tidy, clippy, build, test, doc
+  cargo xtask test --servers LIST [--record]
+                             the tests that talk to Redis, on each of these versions: all, or some of 6.2,7.0,8.2,valkey-8,valkey-9;
+                             downloads those that aren't here; --record writes the table of docs/servers.md
   cargo xtask soak …         real sidecars under load and faults at random, and an oracle that names every lost or late invalidation
                              (--minutes, --topology, --sidecars, --seed; --help tells all)
   cargo xtask kills …        kill -9 of sidecars at random and at each named point, and whether anything is lost (--kills, --events, --seed)

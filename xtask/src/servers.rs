@@ -32,7 +32,8 @@ pub(crate) fn find_or_install_redis() -> Result<PathBuf, String> {
     Ok(server)
 }
 
-fn find() -> Result<Option<PathBuf>, String> {
+/// A server that is here: the one that the variable names, or the first in `PATH`.
+pub(crate) fn find() -> Result<Option<PathBuf>, String> {
     match env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from) {
         Some(named) if !named.is_file() => {
             Err(format!("{VARIABLE}={} is not a file. Let it name a server's binary, or unset it.", named.display()))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{command, servers, tidy};
+use crate::{command, servers, tidy, versions};
 
 /// One thing that must hold.
 struct Step {
@@ -19,8 +19,8 @@ const STEPS: [Step; 6] = [
     Step { name: "fmt", what: "the code is formatted", run: |_| cargo(&["fmt", "--all", "--", "--check"]) },
     Step { name: "tidy", what: "the layout of the code keeps its rules", run: |_| tidy::run(&[]) },
     Step { name: "clippy", what: "no warnings", run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]) },
-    Step { name: "build", what: "the tests compile", run: |server| tests(server, &["--no-run"]) },
-    Step { name: "test", what: "the tests pass", run: |server| tests(server, &["--no-fail-fast"]) },
+    Step { name: "build", what: "the tests compile", run: |server| tests(server, &["--workspace", "--no-run"]) },
+    Step { name: "test", what: "the tests pass", run: |server| tests(server, &["--workspace", "--no-fail-fast"]) },
     Step { name: "doc", what: "the documentation has no broken links", run: |_| doc() },
 ];
 
@@ -31,8 +31,18 @@ struct Outcome {
     result: Result<(), String>,
 }
 
-/// Runs the named steps, or all. A step that fails doesn't keep the others from being run: one run tells all.
-pub(crate) fn run(names: &[String]) -> Result<(), String> {
+/// Runs the named steps, or all; or, with `--servers LIST`, the tests that talk to Redis on several versions of it.
+pub(crate) fn run(args: &[String]) -> Result<(), String> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--servers", list] => versions::run(list, false),
+        ["--servers", list, "--record"] => versions::run(list, true),
+        _ => steps(args),
+    }
+}
+
+/// A step that fails doesn't keep the others from being run: one run tells all.
+fn steps(names: &[String]) -> Result<(), String> {
     if let Some(unknown) = names.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
         return Err(format!("`{unknown}` is no step; there are {}", STEPS.map(|step| step.name).join(", ")));
     }
@@ -81,11 +91,17 @@ fn cargo(args: &[&str]) -> Result<(), String> {
     command::run(&mut command::cargo(args))
 }
 
-/// The program lies beside this one: cargo builds it together with the tests of its own package. Told so, the end-to-end tests don't build it again.
 fn tests(server: &Path, args: &[&str]) -> Result<(), String> {
+    command::run(on(server)?.args(args))
+}
+
+/// `cargo test` against a server. The program lies beside this one: cargo builds it together with the tests of its own package. Told so, the
+/// end-to-end tests don't build it again.
+pub(crate) fn on(server: &Path) -> Result<Command, String> {
     let program = env::current_exe().map_err(|error| format!("this program's path: {error}"))?.with_file_name("unstale");
-    let mut tests = command::cargo(&["test", "--workspace"]);
-    command::run(tests.args(args).env(servers::VARIABLE, server).env("UNSTALE_BINARY", program))
+    let mut tests = command::cargo(&["test"]);
+    tests.env(servers::VARIABLE, server).env("UNSTALE_BINARY", program);
+    Ok(tests)
 }
 
 fn doc() -> Result<(), String> {

@@ -2,41 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
 use super::imports::{RANKS, rank};
 use super::metadata::Workspace;
+use crate::page::Part;
 
 const PAGE: &str = "docs/architecture.md";
-const BEGIN: &str = "<!-- crates -->\n";
-const END: &str = "<!-- /crates -->";
+const PICTURE: Part = Part { page: PAGE, name: "crates" };
 
 /// Compares the page's picture with the crates, line by line.
 pub(super) fn problems(root: &Path, workspace: &Workspace) -> Result<Vec<String>, String> {
-    let page = read(root)?;
-    let (_, shown, _) = split(&page)?;
-    Ok(differences(shown, &draw(workspace)))
+    Ok(differences(&PICTURE.read(root)?, &draw(workspace)))
 }
 
 /// Puts the picture as it should be into the page.
 pub(super) fn redraw(root: &Path, workspace: &Workspace) -> Result<(), String> {
-    let page = read(root)?;
-    let (before, _, after) = split(&page)?;
-    let page = format!("{before}{}{after}", draw(workspace));
-    fs::write(root.join(PAGE), page).map_err(|error| format!("{PAGE}: {error}"))
-}
-
-fn read(root: &Path) -> Result<String, String> {
-    fs::read_to_string(root.join(PAGE)).map_err(|error| format!("{PAGE}: {error}"))
-}
-
-/// The page up to the picture, the picture, and the rest.
-fn split(page: &str) -> Result<(&str, &str, &str), String> {
-    let marks = || format!("{PAGE}: the picture of the crates belongs between the lines {} and {END}", BEGIN.trim());
-    let begin = page.find(BEGIN).ok_or_else(marks)? + BEGIN.len();
-    let end = begin + page[begin..].find(END).ok_or_else(marks)?;
-    Ok((&page[..begin], &page[begin..end], &page[end..]))
+    PICTURE.write(root, &draw(workspace))
 }
 
 fn differences(shown: &str, drawn: &str) -> Vec<String> {
@@ -96,12 +78,5 @@ mod tests {
         assert!(problems[0].contains("has `router --> batcher`"), "{problems:?}");
         assert!(problems[1].contains("lacks `router --> events`"), "{problems:?}");
         assert!(differences(&draw(&workspace()), &draw(&workspace())).is_empty());
-    }
-
-    #[test]
-    fn the_picture_stands_between_its_marks() {
-        let page = format!("a\n{BEGIN}picture\n{END}\nb");
-        assert_eq!(split(&page).map(|(_, picture, _)| picture), Ok("picture\n"));
-        assert!(split("a\nb").is_err());
     }
 }
