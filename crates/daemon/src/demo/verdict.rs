@@ -40,9 +40,11 @@ pub(super) async fn quiet(stage: &Stage) -> Result<(), Trouble> {
 /// What is still to be done, if anything.
 async fn unfinished(stage: &Stage) -> Result<Option<String>, Trouble> {
     for stream in [&stage.names.events, &stage.names.critical] {
+        let newest = stage.main.client().xinfo_stream(stream).await?.last_generated;
         for group in stage.main.client().xinfo_groups(stream).await? {
-            if group.lag != Some(0) || group.pending != 0 {
-                return Ok(Some(format!("{stream} has lag {:?} and {} pending", group.lag, group.pending)));
+            if group.last_delivered < newest || group.pending != 0 {
+                let at = group.last_delivered;
+                return Ok(Some(format!("{stream} is read up to {at} of {newest}, and {} are pending", group.pending)));
             }
         }
     }
