@@ -72,6 +72,11 @@ impl Calendar {
         self.faults().push(fault);
     }
 
+    /// Whether some fault excuses what is seen now.
+    pub fn excuses(&self, at: Instant) -> bool {
+        self.faults().iter().any(|fault| fault.excuses(at))
+    }
+
     /// How much of this time no fault excuses.
     pub fn undisturbed(&self, from: Instant, to: Instant) -> Duration {
         let faults = self.faults();

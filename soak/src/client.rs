@@ -66,17 +66,30 @@ impl fmt::Display for Failure {
     }
 }
 
+/// An entry that was added.
+#[derive(Debug, Clone)]
+pub struct Added {
+    /// Its id.
+    pub id: String,
+    /// Where.
+    pub server: SocketAddr,
+    /// Over which connection: WAIT speaks of what went over the same.
+    pub session: u64,
+}
+
 /// Connections to all the servers, made when they are needed.
 pub struct Client {
     route: Arc<dyn Route>,
-    connections: HashMap<SocketAddr, Resp>,
+    /// Each with its number.
+    connections: HashMap<SocketAddr, (u64, Resp)>,
+    sessions: u64,
     timeout: Duration,
 }
 
 impl Client {
     /// Without connections so far; an answer may take `timeout`.
     pub fn new(route: Arc<dyn Route>, timeout: Duration) -> Self {
-        Self { route, connections: HashMap::new(), timeout }
+        Self { route, connections: HashMap::new(), sessions: 0, timeout }
     }
 
     /// Runs a command about a key where that key is.
@@ -132,41 +145,50 @@ impl Client {
     /// # Errors
     /// [`Failure`]
     pub fn at<A: AsRef<[u8]>>(&mut self, server: SocketAddr, args: &[A]) -> Result<Value, Failure> {
-        let mut resp = match self.connections.remove(&server) {
-            Some(resp) => resp,
+        let (session, mut resp) = match self.connections.remove(&server) {
+            Some(connection) => connection,
             // Not sent, so not done.
             None => self.connect(server).map_err(|error| Failure::Refused(format!("can't connect to {server}: {error}")))?,
         };
         match resp.try_cmd(args) {
             Err(Error::Io(error)) => Err(Failure::Unknown(format!("{server}: {error}"))),
             Err(Error::Server(text)) => {
-                self.connections.insert(server, resp);
+                self.connections.insert(server, (session, resp));
                 Err(Failure::Refused(text))
             }
             Ok(value) => {
-                self.connections.insert(server, resp);
+                self.connections.insert(server, (session, resp));
                 Ok(value)
             }
         }
     }
 
-    /// Adds an entry. Returns its id once Redis and its replicas have it.
+    /// Adds an entry.
     ///
     /// # Errors
     /// [`Failure`]
-    pub fn xadd(&mut self, stream: &str, fields: &[(&str, String)]) -> Result<String, Failure> {
+    pub fn add(&mut self, stream: &str, fields: &[(&str, String)]) -> Result<Added, Failure> {
         let words = fields.iter().flat_map(|(name, value)| [*name, value.as_str()]);
         let words: Vec<&str> = ["XADD", stream, "*"].into_iter().chain(words).collect();
         let (id, server) = self.cmd_where(stream, &words)?;
-        let (id, replicas) = (id.text(), self.route.replicas());
-        if replicas > 0 {
-            // On the same connection: WAIT speaks of what went over it.
-            let have = self.at(server, &["WAIT", &replicas.to_string(), "500"])?.int();
-            if usize::try_from(have).is_ok_and(|have| have < replicas) {
-                return Err(Failure::Unknown(format!("{have} of {replicas} replicas have {id}")));
-            }
+        let session = self.connections.get(&server).map_or(0, |(session, _)| *session);
+        Ok(Added { id: id.text(), server, session })
+    }
+
+    /// Whether the replicas of a server have all that went over a connection, if there must be replicas that have it.
+    ///
+    /// # Errors
+    /// [`Failure`], also if the connection has ended: nobody can tell any more.
+    pub fn replicated(&mut self, server: SocketAddr, session: u64) -> Result<bool, Failure> {
+        let replicas = self.route.replicas();
+        if replicas == 0 {
+            return Ok(true);
         }
-        Ok(id)
+        if self.connections.get(&server).is_none_or(|(known, _)| *known != session) {
+            return Err(Failure::Unknown(format!("the connection to {server} has ended")));
+        }
+        let have = self.at(server, &["WAIT", &replicas.to_string(), "20"])?.int();
+        Ok(usize::try_from(have).is_ok_and(|have| have >= replicas))
     }
 
     /// What went over the connections is forgotten.
@@ -183,10 +205,11 @@ impl Client {
         self.route.owner(key).ok_or_else(|| Failure::Refused(format!("nobody is known to have {key}")))
     }
 
-    fn connect(&self, server: SocketAddr) -> std::io::Result<Resp> {
+    fn connect(&mut self, server: SocketAddr) -> std::io::Result<(u64, Resp)> {
         let mut resp = Resp::tcp(server)?;
         resp.set_timeout(Some(self.timeout));
-        Ok(resp)
+        self.sessions += 1;
+        Ok((self.sessions, resp))
     }
 }
 

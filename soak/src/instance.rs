@@ -71,14 +71,8 @@ pub fn run(world: &Arc<World>, instance: &Arc<Instance>, rate: f64) {
     while !world.is_over() {
         let begun = Instant::now();
         for _ in 0..10 {
-            // Connections of before the servers changed places may speak to one that is no master any more.
-            let now = instance.epoch.load(Ordering::SeqCst);
-            if now != epoch {
-                client.forget();
-                epoch = now;
-            }
             let row = world.oracle.model.any(&mut random);
-            if read(world, instance, &mut client, row).is_err() {
+            if read(world, instance, &mut client, &mut epoch, row).is_err() {
                 thread::sleep(PAUSE);
             }
         }
@@ -86,7 +80,7 @@ pub fn run(world: &Arc<World>, instance: &Arc<Instance>, rate: f64) {
     }
 }
 
-fn read(world: &World, instance: &Instance, client: &mut Client, row: usize) -> Result<(), Failure> {
+fn read(world: &World, instance: &Instance, client: &mut Client, epoch: &mut u64, row: usize) -> Result<(), Failure> {
     count(&world.counts.reads);
     let asked = Instant::now();
     let (known, ticket) = {
@@ -96,6 +90,13 @@ fn read(world: &World, instance: &Instance, client: &mut Client, row: usize) -> 
     if let Some(version) = known {
         world.oracle.read(row, version, asked, Place::Process(instance.number));
         return Ok(());
+    }
+    // Connections of before the servers changed places may speak to one that is no master any more. Looked at after the ticket was taken: what is
+    // fetched over an old one is refused then.
+    let now = instance.epoch.load(Ordering::SeqCst);
+    if now != *epoch {
+        client.forget();
+        *epoch = now;
     }
     let version = if Model::is_shared(row) { fetch(world, instance, client, row)? } else { world.oracle.version(row) };
     if lock(&instance.l1).fill(row, ticket, version) {

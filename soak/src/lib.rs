@@ -7,6 +7,7 @@
 pub mod auditor;
 pub mod calendar;
 pub mod client;
+pub mod cluster;
 pub mod conductor;
 pub mod crew;
 pub mod follower;
@@ -21,6 +22,7 @@ pub mod oracle;
 pub mod plant;
 pub mod publisher;
 pub mod report;
+pub mod sentinels;
 pub mod soak;
 pub mod stage;
 pub mod standalone;

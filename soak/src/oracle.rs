@@ -193,10 +193,11 @@ impl Oracle {
         }
     }
 
-    /// Judges what was read: `version` of `row`, asked for at `asked`.
+    /// Judges what was read: `version` of `row`, asked for at `asked`. A failover may bring back what was deleted long ago, so that under a fault
+    /// and its grace nothing is judged: what is wrong is so still when they are over.
     pub fn read(&self, row: usize, version: u64, asked: Instant, place: Place) {
         let mut state = self.state(row);
-        if version >= state.version || version < state.found_late {
+        if version >= state.version || version < state.found_late || self.calendar.excuses(asked) {
             return;
         }
         let too_late = |told: &&Told| {

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio::runtime::Handle;
 
 use crate::client::Client;
+use crate::cluster::ClusterStage;
 use crate::crew::Crew;
 use crate::follower::Progress;
 use crate::instance::Instance;
@@ -19,6 +20,7 @@ use crate::oracle::lock;
 use crate::plant::Plant;
 use crate::publisher::STREAMS;
 use crate::report::{Report, kinds};
+use crate::sentinels::SentinelStage;
 use crate::stage::Stage;
 use crate::standalone::Standalone;
 use crate::world::World;
@@ -35,6 +37,10 @@ const BALLAST: usize = 5000;
 pub enum Topology {
     /// One Redis.
     Standalone,
+    /// A master with a replica, and three sentinels.
+    Sentinel,
+    /// A Redis Cluster of three masters with a replica each.
+    Cluster,
 }
 
 /// `soak`.
@@ -61,7 +67,7 @@ pub struct Soak {
     /// What an event may take beside the window of its lane before it is late, in milliseconds
     #[arg(long, default_value_t = 1000)]
     pub patience: u64,
-    /// A bug to find; the run ends when it is found
+    /// A bug to find, on a standalone server; the run ends when it is found
     #[arg(long, value_enum)]
     pub plant: Option<Plant>,
     /// Where the logs of the sidecars are kept
@@ -82,8 +88,8 @@ impl Soak {
         let world = World::new(stage.route(), stage.may_lose(), Duration::from_millis(self.patience), self.seed);
         world.client().cmd(NOTICES, &["PING"]).expect("the servers answer");
         add_ballast(&mut world.client());
-        let crew = Mutex::new(Crew::start(stage.urls(), self.logs.clone()));
-        wait_for_groups(&world);
+        let crew = Mutex::new(Crew::start(stage.urls(self.sidecars), self.logs.clone()));
+        wait_for_groups(&world, &crew);
         let instances: Vec<Arc<Instance>> = (0..self.sidecars).map(|number| Instance::new(&world, number)).collect();
         let progress = Arc::<Progress>::default();
         let readers = self.readers(&world, &instances, &progress);
@@ -118,6 +124,8 @@ impl Soak {
                 }
                 Box::new(stage)
             }
+            Topology::Sentinel => Box::new(SentinelStage::start(runtime)),
+            Topology::Cluster => Box::new(ClusterStage::start(runtime)),
         }
     }
 
@@ -233,9 +241,11 @@ fn join(world: &World, threads: Vec<JoinHandle<()>>) {
     }
 }
 
-fn wait_for_groups(world: &World) {
+fn wait_for_groups(world: &World, crew: &Mutex<Crew>) {
     let mut client = world.client();
     unstale_testkit::wait_until_sync("the sidecars to make their groups", DRAIN, || {
+        let fallen = lock(crew).fallen();
+        assert!(fallen.is_empty(), "{}", fallen.join("\n"));
         STREAMS.iter().try_for_each(|stream| standing(&mut client, stream).map(drop))
     });
 }

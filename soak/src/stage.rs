@@ -11,6 +11,12 @@ use rand::rngs::StdRng;
 use crate::calendar::Calendar;
 use crate::client::Route;
 
+/// Servers keep what they confirmed when their process is killed. Without fsync a write is in the file before its answer goes out, which the end
+/// of the machine would lose, but not that of the process.
+pub const PERSISTENT: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "no"];
+/// How long replicas may take to be in sync again.
+pub const SYNC: Duration = Duration::from_secs(60);
+
 /// Something that may be done.
 #[derive(Debug, Clone, Copy)]
 pub struct Deed {
@@ -41,6 +47,11 @@ impl Strike<'_> {
         self.calendar.end(fault);
     }
 
+    /// One of so many.
+    pub fn one_of(&mut self, many: usize) -> usize {
+        self.random.random_range(0..many)
+    }
+
     /// Lets it last, for a random number of milliseconds.
     pub fn pass(&mut self, milliseconds: Range<u64>) {
         thread::sleep(Duration::from_millis(self.random.random_range(milliseconds)));
@@ -52,8 +63,8 @@ pub trait Stage: Send {
     /// Where the application finds its keys.
     fn route(&self) -> Arc<dyn Route>;
 
-    /// The URL for each of the sidecars.
-    fn urls(&self) -> Vec<String>;
+    /// The URL for each of so many sidecars.
+    fn urls(&self, sidecars: usize) -> Vec<String>;
 
     /// Whether its servers may lose what they confirmed to one who didn't wait for replicas.
     fn may_lose(&self) -> bool;

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use unstale_testkit::{Fault, FaultProxy, Listener, Redis, Tap};
 
 use crate::client::{Fixed, Route};
-use crate::stage::{Deed, Stage, Strike};
+use crate::stage::{Deed, PERSISTENT, Stage, Strike};
 
 const SERVER: Duration = Duration::from_secs(4);
 const WIRE: Duration = Duration::from_secs(5);
@@ -38,8 +38,7 @@ pub struct Standalone {
 impl Standalone {
     /// Starts a server for so many sidecars. With a listener, what they and the server say goes by it.
     pub fn start(sidecars: usize, listener: Option<&Arc<dyn Listener>>, runtime: &Handle) -> Self {
-        // Without fsync a write is in the file before its answer goes out: what a kill of the process, but not of the machine, leaves.
-        let redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "no"]).start_sync();
+        let redis = Redis::builder().args(PERSISTENT).start_sync();
         let proxies: Vec<FaultProxy> = (0..sidecars).map(|_| runtime.block_on(FaultProxy::start(redis.address()))).collect();
         let tap = |proxy: &FaultProxy| listener.map(|listener| runtime.block_on(Tap::start(proxy.address(), Arc::clone(listener))));
         let taps = proxies.iter().filter_map(tap).collect();
@@ -72,7 +71,7 @@ impl Stage for Standalone {
         Arc::new(Fixed(self.redis.address()))
     }
 
-    fn urls(&self) -> Vec<String> {
+    fn urls(&self, _sidecars: usize) -> Vec<String> {
         if self.taps.is_empty() { self.proxies.iter().map(FaultProxy::url).collect() } else { self.taps.iter().map(Tap::url).collect() }
     }
 
