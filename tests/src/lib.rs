@@ -6,6 +6,7 @@
 mod bus;
 mod program;
 mod sidecar;
+pub mod sse;
 mod world;
 
 pub use bus::{Bus, Letter, Notice, Standing};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use unstale_connect::{Client, Fault, Role, Server};
 use unstale_events::CacheId;
+use unstale_notices::IDLE;
 use unstale_pipeline::{Line, ROLES};
 use unstale_router::{Router, Store};
 use unstale_sink::{Clients, Elsewhere};
@@ -32,6 +33,10 @@ pub struct Connections {
     pub elsewhere: Vec<Elsewhere>,
     /// Everything else that the loop asks of the bus.
     pub control: Client,
+    /// Blocking reads of the notice log, for all receivers.
+    pub notices: Client,
+    /// The notice log, for receivers that read it by themselves.
+    pub replay: Client,
     /// What others ask to be added to the streams.
     pub publisher: Client,
     /// All but the publisher, to be watched.
@@ -47,12 +52,14 @@ impl Connections {
         let mut lines = Vec::new();
         let mut bus = Opener::new(config, &config.bus.redis, instance)?;
         let reading = Role::Reader { block: BLOCK };
-        let [read, read_critical, deliver, deliver_critical, scan, scan_critical, control] = ROLES;
+        let [read, read_critical, deliver, deliver_critical, scan, scan_critical, control, notices, replay] = ROLES;
         let opened = Self {
             read: bus.open(reading, read)?,
             read_critical: bus.open(reading, read_critical)?,
             here: bus.clients([deliver, deliver_critical, scan, scan_critical])?,
             control: bus.open(Role::Commands, control)?,
+            notices: bus.open(Role::Reader { block: IDLE }, notices)?,
+            replay: bus.open(Role::Commands, replay)?,
             publisher: bus.unwatched(Role::Commands, "publish")?,
             elsewhere: Vec::new(),
             lines: Vec::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use unstale_batcher::Settings as Batching;
 use unstale_connect::{Client, FaultKind};
 use unstale_events::{CacheId, StreamKind};
+use unstale_notices::{Bounds, Course, Follower, Hub, Log};
 use unstale_pipeline::handle::{Handle, seat};
 use unstale_pipeline::health::Thresholds;
 use unstale_pipeline::stats::{Labels, Stats};
@@ -21,6 +22,8 @@ use crate::http::{App, Rules, Server as HttpServer};
 use crate::signals::Signals;
 use crate::telemetry;
 
+/// How many of the latest notices are kept for receivers, and how many bytes of them.
+const KEPT: (usize, usize) = (10_000, 8 << 20);
 /// The stages outside deliveries that can meet an error.
 const STAGES: [&str; 9] = ["read", "ack", "bury", "claim", "release", "beat", "survey", "flush", "tidy"];
 /// Why whole caches are flushed.
@@ -50,9 +53,9 @@ pub async fn run(loaded: Loaded) -> Exit {
 /// Listens, works, and stops in the order in which others depend on it: health is told to the very end.
 async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
     let signals = Signals::listen().map_err(|error| error.to_string())?;
-    let Assembly { pipeline, handle, publisher, instance, names } = assemble(config, &router)?;
+    let Assembly { pipeline, handle, publisher, instance, names, hub, mut follower, log } = assemble(config, &router)?;
     let rules = Rules::new(config)?;
-    let app = App { router, handle: handle.clone(), publisher, names, rules };
+    let app = App { router, handle: handle.clone(), publisher, names, hub: Arc::clone(&hub), log, rules };
     let listen = |error| format!("http: {error}");
     let mut servers = vec![HttpServer::start(config.http.bind, app).await.map_err(listen)?];
     if let Some(bind) = config.http.probe_bind {
@@ -62,7 +65,13 @@ async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, instance, namespace = config.namespace, http = http.join(" "), "unstale starts");
     drain_on(signals, handle);
+    let following = tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move { hub.follow(&mut follower).await }
+    });
     let ended = Box::pin(pipeline.run()).await;
+    following.abort();
+    hub.close();
     for server in servers {
         server.stop().await;
     }
@@ -99,6 +108,12 @@ pub struct Assembly {
     pub instance: String,
     /// The names of the namespace.
     pub names: Names,
+    /// What receivers of notices hear: what the follower reads.
+    pub hub: Arc<Hub>,
+    /// Reads the log of notices for all receivers.
+    pub follower: Follower,
+    /// The log, for receivers that read it by themselves.
+    pub log: Log,
 }
 
 /// Puts a sidecar together. It begins to connect at once, and reports what it can't reach rather than fail.
@@ -110,10 +125,12 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
     let instance = format!("{}-{}", config.instance.name, suffix());
     let connections = Connections::open(config, router, &instance)?;
     let stats = Stats::new(labels(router, connections.roles()));
-    let Connections { read, read_critical, here, elsewhere, control, publisher, lines } = connections;
+    let Connections { read, read_critical, here, elsewhere, control, notices, replay, publisher, lines } = connections;
     let group = |kind, start| Group::new(control.clone(), kind, names.stream(kind), &names.group, &instance, start);
     let ordinary_start = if !names.owned && config.bus.start == config::Start::Now { Start::End } else { Start::Beginning };
     let sink = Sink::new(sink_config(config, router, &names, &instance), Arc::clone(router.caches()), here, elsewhere);
+    let (kept, kept_bytes) = KEPT;
+    let hub = Arc::new(Hub::new(Bounds { notices: kept, bytes: kept_bytes, receivers: config.http.subscribers }));
     let parts = Parts {
         router: Arc::clone(router),
         sink: Arc::new(sink),
@@ -123,11 +140,14 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
         letters: Letters::new(control.clone(), letters_config(config, &names, &instance)),
         control: control.clone(),
         names: names.clone(),
+        hub: Arc::clone(&hub),
         lines,
     };
     let (seat, handle) = seat(stats.clone());
     let pipeline = Pipeline::new(settings(config, router, &names), parts, stats, seat);
-    Ok(Assembly { pipeline, handle, publisher, instance, names })
+    let follower = Follower::waiting(Log::new(notices, &names.notices), Course::begin());
+    let log = Log::new(replay, &names.notices);
+    Ok(Assembly { pipeline, handle, publisher, instance, names, hub, follower, log })
 }
 
 fn sink_config(config: &Config, router: &Router, names: &Names, instance: &str) -> unstale_sink::Config {

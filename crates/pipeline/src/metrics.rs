@@ -473,9 +473,8 @@ mod tests {
         stats.reader(true);
         stats.link("deleting", true);
         stats.flushed("loss");
-        stats.set_subscribers(2);
+        stats.heard(&unstale_notices::Counts { relayed: 7, gaps: 1, receivers: 2 });
         stats.round_trips_add(2);
-        stats.notices_mut().gaps += 1;
         let (metrics, settled) = (Metrics::new(), settled(4, 2, 1));
         stats.delivered(&delivery(&settled), Instant::now());
         metrics.delivered(&delivery(&settled), [id(1_000)]);

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use unstale_batcher::{Batch, Batcher};
 use unstale_connect::{Client, Fault};
 use unstale_events::{Invalidation, StreamKind};
+use unstale_notices::Hub;
 use unstale_router::Router;
 use unstale_sink::Sink;
 use unstale_source::{Beat, Letter, Letters, Membership, Names, Read, Size};
@@ -85,6 +86,7 @@ impl Pipeline {
             letters: parts.letters,
             names: parts.names,
             control: parts.control,
+            hub: parts.hub,
             watch: Watch::new(parts.lines, settings.health, now),
             summary: Summary::default(),
             stats,
@@ -137,6 +139,7 @@ pub(crate) struct State {
     pub(crate) letters: Letters,
     pub(crate) names: Names,
     pub(crate) control: Client,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) batcher: Batcher,
     pub(crate) watch: Watch,
     pub(crate) summary: Summary,
@@ -342,6 +345,7 @@ impl State {
         for (priority, load) in unstale_events::Priority::ALL.into_iter().zip(self.batcher.pending()) {
             self.stats.queue(priority, load.entries as u64);
         }
+        self.stats.heard(&self.hub.counts());
         inputs.seat.publish(&self.stats);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use unstale_connect::{Client, Link};
 use unstale_events::StreamKind;
+use unstale_notices::Hub;
 use unstale_router::Router;
 use unstale_sink::Sink;
 use unstale_source::{EntryLimit, Letters, Membership, Names, Reader};
@@ -77,6 +78,8 @@ pub struct Parts {
     pub control: Client,
     /// The names of the namespace.
     pub names: Names,
+    /// What receivers of notices hear, and how far they are. Whoever runs the loop has it follow the log.
+    pub hub: Arc<Hub>,
     /// Every connection.
     pub lines: Vec<Line>,
 }
@@ -93,4 +96,5 @@ pub struct Line {
 }
 
 /// What the connections to the bus are for.
-pub const ROLES: [&str; 7] = ["read", "read_critical", "deliver", "deliver_critical", "scan", "scan_critical", "control"];
+pub const ROLES: [&str; 9] =
+    ["read", "read_critical", "deliver", "deliver_critical", "scan", "scan_critical", "control", "notices", "replay"];

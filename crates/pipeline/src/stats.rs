@@ -301,9 +301,11 @@ impl Stats {
         self.round_trips += round_trips;
     }
 
-    /// How many receivers are connected.
-    pub fn set_subscribers(&mut self, subscribers: u64) {
-        self.subscribers = subscribers;
+    /// What receivers of notices have heard, in all.
+    pub fn heard(&mut self, counts: &unstale_notices::Counts) {
+        self.notices.relayed = counts.relayed;
+        self.notices.gaps = counts.gaps;
+        self.subscribers = counts.receivers;
     }
 
     fn settle(&mut self, lane: usize, settled: &Settled) {

@@ -6,6 +6,7 @@ mod catalogue;
 mod effects;
 mod faults;
 mod loss;
+mod notices;
 mod one_round_trip;
 mod refusals;
 mod routes;

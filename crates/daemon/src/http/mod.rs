@@ -8,6 +8,8 @@
 //! - `reports`: metrics, health, stats, explain, and the page that lists them all.
 //! - `events`, `entry`, `publish`: events checked, written as stream entries, added.
 //! - `invalidate`: invalidations, by way of the stream or at once.
+//! - `notices`: what receivers hear, as a stream that doesn't end.
+//! - `listener`: the socket.
 //! - `error`: every refusal has one shape.
 
 mod body;
@@ -16,6 +18,8 @@ mod error;
 mod events;
 mod guard;
 mod invalidate;
+mod listener;
+mod notices;
 mod publish;
 mod reports;
 #[cfg(test)]
@@ -34,6 +38,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use unstale_connect::{Client, Secret};
+use unstale_notices::{Hub, Log};
 use unstale_pipeline::handle::Handle;
 use unstale_router::Router;
 use unstale_source::Names;
@@ -57,6 +62,10 @@ pub struct App {
     pub publisher: Client,
     /// The names of the streams.
     pub names: Names,
+    /// What receivers of notices hear.
+    pub hub: Arc<Hub>,
+    /// For receivers that were away for longer than the hub remembers.
+    pub log: Log,
     /// What is let in.
     pub rules: Rules,
 }
@@ -74,6 +83,8 @@ pub struct Rules {
     pub entry: usize,
     /// Whether events that no route names become dead letters: `bus.unrouted`.
     pub unrouted_is_dead: bool,
+    /// How many may follow the notices at once; the hub counts them.
+    pub subscribers: usize,
 }
 
 impl Rules {
@@ -90,6 +101,7 @@ impl Rules {
             body: size(config.http.body),
             entry: size(config.limits.entry),
             unrouted_is_dead: config.bus.unrouted == Unrouted::DeadLetter,
+            subscribers: config.http.subscribers,
         })
     }
 }
@@ -135,7 +147,7 @@ impl Server {
         let listener = TcpListener::bind(bind).await.map_err(unusable)?;
         let address = listener.local_addr().map_err(unusable)?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = axum::serve(listener, paths).with_graceful_shutdown(async {
+        let serving = axum::serve(listener::Patient(listener), paths).with_graceful_shutdown(async {
             // Without a stop, because the server was dropped, it goes on.
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
@@ -171,6 +183,7 @@ fn all(app: App) -> Paths {
         .route("/v1/events", post(events::add))
         .route("/v1/invalidate", post(invalidate::invalidate))
         .route("/v1/explain", post(reports::explain))
+        .route("/v1/notices", get(notices::follow))
         .with_state(shared.clone())
         .merge(reports::probes(handle))
         .layer(DefaultBodyLimit::max(limit));

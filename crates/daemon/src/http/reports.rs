@@ -26,6 +26,7 @@ GET  /v1/stats         the counts, as JSON
 POST /v1/events        publish one event, or an array of them: {\"type\": ..., ...}
 POST /v1/invalidate    {\"keys\": [], \"patterns\": [], \"cache\": ..., \"operation\": ..., \"priority\": ...}  (?wait=deleted: now)
 POST /v1/explain       what an event would do; nothing is done
+GET  /v1/notices       what to drop, as Server-Sent Events     (?cache=a,b: of these caches)
 ";
 
 /// The paths that `http.probe_bind` has, too.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use unstale_connect::{Client, Role, Secret, Server as Redis};
 use unstale_events::{Invalidation, Priority, TargetKind};
+use unstale_notices::{Bounds, Course, Follower, Hub, IDLE, Log};
 use unstale_pipeline::handle::{Deliver, DeliverError, DeliverReport, Handle, Request, Seat, seat};
 use unstale_pipeline::health::{Health, Status};
 use unstale_pipeline::stats::{Labels, Stats};
@@ -51,6 +52,7 @@ keys = ["product:fixed", "product:{missing}"]
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(10);
+const LOG: &str = "unstale:notices";
 
 /// A server under test.
 struct Api {
@@ -62,7 +64,19 @@ struct Api {
 }
 
 fn rules() -> Rules {
-    Rules { hosts: vec!["api.example".into()], token: None, body: 64 * 1024, entry: 4096, unrouted_is_dead: false }
+    Rules { hosts: vec!["api.example".into()], token: None, body: 64 * 1024, entry: 4096, unrouted_is_dead: false, subscribers: 2 }
+}
+
+/// A hub that follows the log of notices.
+fn follow(redis: &TestRedis, receivers: usize) -> Arc<Hub> {
+    let hub = Arc::new(Hub::new(Bounds { notices: 100, bytes: 1 << 20, receivers }));
+    let client = Client::open(&Redis::new(redis.url().parse().unwrap()), Role::Reader { block: IDLE }, "http test").unwrap();
+    let mut follower = Follower::waiting(Log::new(client, LOG), Course::begin());
+    tokio::spawn({
+        let hub = Arc::clone(&hub);
+        async move { hub.follow(&mut follower).await }
+    });
+    hub
 }
 
 fn routes() -> Arc<Router> {
@@ -85,7 +99,9 @@ impl Api {
         let caches = router.caches().iter().map(|(_, cache)| cache.name.clone()).collect();
         let (seat, handle) =
             seat(Stats::new(Labels { caches, types: router.labels().to_vec(), version: "9.9.9".into(), ..Labels::default() }));
-        let app = App { router, handle: handle.clone(), publisher, names: Names::new("unstale", None), rules };
+        let hub = follow(&redis, rules.subscribers);
+        let log = Log::new(publisher.clone(), LOG);
+        let app = App { router, handle: handle.clone(), publisher, names: Names::new("unstale", None), hub, log, rules };
         let server = Server::start(LOOPBACK, app).await.unwrap();
         Self { address: server.address(), redis, seat, server, handle }
     }
@@ -182,7 +198,7 @@ async fn the_first_page_says_where_everything_is() {
     let page = api.get("/").await;
     assert_eq!(page.status, 200);
     assert!(page.has("content-type", "text/plain; charset=utf-8"), "{}", page.head);
-    for path in ["/metrics", "/healthz", "/readyz", "/v1/stats", "/v1/events", "/v1/invalidate", "/v1/explain"] {
+    for path in ["/metrics", "/healthz", "/readyz", "/v1/stats", "/v1/events", "/v1/invalidate", "/v1/explain", "/v1/notices"] {
         assert!(page.body.contains(path), "{path}");
     }
 }
@@ -574,7 +590,7 @@ async fn the_probe_address_has_health_and_metrics_alone_for_any_host() {
     let probes = Server::start_probes(LOOPBACK, api.handle.clone()).await.unwrap();
     let get = async |path: &str| send(probes.address(), &format!("GET {path} HTTP/1.1\r\nHost: pod.example\r\n"), "").await;
     assert_eq!((get("/metrics").await.status, get("/healthz").await.status, get("/readyz").await.status), (200, 200, 503));
-    for path in ["/", "/v1/stats", "/v1/events", "/v1/invalidate", "/v1/explain"] {
+    for path in ["/", "/v1/stats", "/v1/events", "/v1/invalidate", "/v1/explain", "/v1/notices"] {
         assert_eq!(get(path).await.refusal(), refused(404, "not_found", NOWHERE), "{path}");
     }
 }
@@ -587,7 +603,9 @@ async fn beyond_loopback_it_needs_a_token() {
         let app = App {
             router: routes(),
             handle: handle.clone(),
+            log: Log::new(publisher.clone(), LOG),
             publisher,
+            hub: follow(&redis, 1),
             names: Names::new("unstale", None),
             rules: Rules { token, ..rules() },
         };
@@ -632,4 +650,79 @@ fn the_rules_are_those_of_the_configuration() {
     assert_eq!(Rules::new(&config).unwrap().token, Some(Secret::new("s3cret")));
     config.http.token_file = Some("/nowhere/s3cret".into());
     assert!(!Rules::new(&config).unwrap_err().contains("s3cret"));
+}
+
+/// A stream of events that has begun.
+struct Events {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Events {
+    async fn open(api: &Api, path: &str, head: &str) -> Self {
+        let mut stream = TcpStream::connect(api.address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n").as_bytes()).await.unwrap();
+        Self { stream, text: String::new() }
+    }
+
+    /// Reads on until a text has come; returns everything so far.
+    async fn until(&mut self, wanted: &str) -> &str {
+        while !self.text.contains(wanted) {
+            let mut buffer = [0; 4096];
+            let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await;
+            let length = read.unwrap_or_else(|_| panic!("{wanted:?} never came: {}", self.text)).unwrap();
+            assert!(length > 0, "it ended without {wanted:?}: {}", self.text);
+            self.text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+        &self.text
+    }
+}
+
+fn announce(api: &Api, cache: &str) -> String {
+    let notice = format!(r#"{{"v":1,"seq":1,"drop":[{{"cache":"{cache}","keys":["k"]}}]}}"#);
+    api.redis.cmd(&["XADD", LOG, "*", "seq", "1", "notice", &notice]).text()
+}
+
+#[tokio::test]
+async fn notices_are_events_of_a_stream() {
+    let api = Api::start().await;
+    let mut events = Events::open(&api, "/v1/notices", "Last-Event-ID: 0-0/0\r\n").await;
+    let head = events.until("event: hello\nid: 0-0/0\ndata: {\"resumed\":true}\n\n").await.to_lowercase();
+    for line in ["http/1.1 200 ok", "content-type: text/event-stream", "cache-control: no-store"] {
+        assert!(head.contains(line), "{head}");
+    }
+    let id = announce(&api, "product");
+    let frame = format!("event: drop\nid: {id}/1\ndata: {{\"v\":1,\"id\":\"{id}\",\"seq\":1,\"drop\":[{{\"cache\":\"product\",");
+    events.until(&frame).await;
+    let mut resumed = Events::open(&api, "/v1/notices?cache=price", "Last-Event-ID: 0-0/0\r\n").await;
+    resumed.until(&format!("{{\"resumed\":true}}\n\n")).await;
+    resumed.until(&format!("event: beat\nid: {id}/1\ndata: {{}}\n\n")).await;
+}
+
+#[tokio::test]
+async fn more_receivers_than_allowed_are_refused_until_one_goes() {
+    let api = Api::start().await;
+    let mut one = Events::open(&api, "/v1/notices", "").await;
+    one.until("event: hello").await;
+    let mut other = Events::open(&api, "/v1/notices", "").await;
+    other.until("event: hello").await;
+    let refusal = api.get("/v1/notices").await;
+    assert_eq!(refusal.refusal(), refused(503, "too_many_subscribers", NOWHERE));
+    assert!(refusal.body.contains("http.subscribers") && refusal.has("retry-after", "1"), "{}", refusal.body);
+    drop(one);
+    wait_until("a place to be free", PATIENCE, async || {
+        let mut next = Events::open(&api, "/v1/notices", "").await;
+        let head = next.until("\r\n\r\n").await.to_owned();
+        if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(head) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_may_not_ask_may_not_listen() {
+    let api = Api::start().await;
+    let asked = async |head: &str| api.send(&format!("GET /v1/notices HTTP/1.1\r\n{head}"), "").await.refusal();
+    assert_eq!(asked("Host: evil.example\r\n").await, refused(403, "bad_host", NOWHERE));
+    assert_eq!(asked("Host: localhost\r\nOrigin: http://evil.example\r\n").await, refused(403, "bad_origin", NOWHERE));
+    assert_eq!(api.post("/v1/notices", "{}").await.refusal(), refused(405, "method_not_allowed", NOWHERE));
 }
