@@ -56,6 +56,9 @@ impl Stream {
     ///
     /// # Errors
     /// If there is nobody, or the answer isn't a stream.
+    ///
+    /// # Panics
+    /// If the URL has no path, or the first event is no hello.
     pub fn open(url: &str, last: Option<&str>) -> io::Result<(Event, Self)> {
         let (address, path) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).expect("a URL with a path");
         let mut stream = TcpStream::connect(address)?;

@@ -47,7 +47,7 @@ const COMMON: [Right; 4] = [
 ];
 
 /// For the server that holds the streams.
-const BUS: [Right; 36] = [
+const BUS: [Right; 38] = [
     right("+time", "TIME"),
     right("+eval", "EVAL return(1) 0"),
     right("+evalsha", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0"),
@@ -79,7 +79,9 @@ const BUS: [Right; 36] = [
     right("+zrange", "ZRANGE @beats 0 0"),
     right("+zrem", "ZREM @beats unstale-check"),
     right("+zscore", "ZSCORE @beats unstale-check"),
+    right("+zrangebyscore", "ZRANGEBYSCORE @beats 0 0"),
     right("+zremrangebyscore", "ZREMRANGEBYSCORE @beats no-number 0"),
+    right("+hset", "HSET @positions a b unstale-check"),
     right("+hgetall", "HGETALL @positions"),
     right("+hdel", "HDEL @positions unstale-check"),
     right("+memory|usage", "MEMORY USAGE @notices"),

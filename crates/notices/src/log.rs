@@ -29,7 +29,7 @@ impl Log {
     /// Which connection it is now.
     pub(crate) fn generation(&self) -> Result<u64, Fault> {
         match &*self.client.link().borrow() {
-            Link::Up { generation } => Ok(*generation),
+            Link::Up { generation, .. } => Ok(*generation),
             Link::Down { why, .. } => Err(Fault::new(FaultKind::Unreachable, why.text.clone())),
         }
     }

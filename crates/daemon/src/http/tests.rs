@@ -695,7 +695,7 @@ async fn notices_are_events_of_a_stream() {
     let frame = format!("event: drop\nid: {id}/1\ndata: {{\"v\":1,\"id\":\"{id}\",\"seq\":1,\"drop\":[{{\"cache\":\"product\",");
     events.until(&frame).await;
     let mut resumed = Events::open(&api, "/v1/notices?cache=price", "Last-Event-ID: 0-0/0\r\n").await;
-    resumed.until(&format!("{{\"resumed\":true}}\n\n")).await;
+    resumed.until("{\"resumed\":true}\n\n").await;
     resumed.until(&format!("event: beat\nid: {id}/1\ndata: {{}}\n\n")).await;
 }
 
