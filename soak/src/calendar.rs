@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::stage::Deed;
+
 /// An event that took this much longer than its window is a trace of the fault before it.
 const OVERDUE: Duration = Duration::from_millis(500);
+/// How long after a loss of history somebody may notice it: a sentinel demotes the old master after ten seconds.
+const LATELY: Duration = Duration::from_secs(20);
 
 /// One fault.
 #[derive(Debug, Clone)]
@@ -20,6 +24,8 @@ pub struct Fault {
     pub ended: Option<Instant>,
     /// How long its traces are excused.
     pub grace: Duration,
+    /// Whether it may take back what was confirmed.
+    pub loses: bool,
     /// Whether traces of another were excused still when it began.
     pub on_top: bool,
     /// How long after its end events were seen late.
@@ -44,11 +50,12 @@ pub struct Calendar {
 
 impl Calendar {
     /// Notes that a fault begins. Returns its number, for [`Calendar::end`].
-    pub fn begin(&self, kind: &'static str, what: String, grace: Duration) -> usize {
+    pub fn begin(&self, deed: &Deed, what: String) -> usize {
+        let Deed { kind, grace, loses, .. } = *deed;
         let mut faults = self.faults();
         let begun = Instant::now();
         let on_top = faults.iter().rev().take(8).any(|fault| fault.excuses(begun));
-        faults.push(Fault { kind, what, begun, ended: None, grace, on_top, recovery: Duration::ZERO });
+        faults.push(Fault { kind, what, begun, ended: None, grace, loses, on_top, recovery: Duration::ZERO });
         faults.len() - 1
     }
 
@@ -66,10 +73,17 @@ impl Calendar {
             begun: now.checked_sub(lasted).unwrap_or(now),
             ended: Some(now),
             grace,
+            loses: false,
             on_top: true,
             recovery: Duration::ZERO,
         };
         self.faults().push(fault);
+    }
+
+    /// Whether a fault that may take back what was confirmed was on lately.
+    pub fn may_have_lost(&self) -> bool {
+        let lately = |fault: &&Fault| fault.ended.is_none_or(|ended| ended.elapsed() < LATELY);
+        self.faults().iter().rev().filter(lately).any(|fault| fault.loses)
     }
 
     /// Whether some fault excuses what is seen now.
@@ -149,6 +163,7 @@ mod tests {
             begun: zero + SECOND * *from,
             ended: Some(zero + SECOND * *to),
             grace: SECOND,
+            loses: false,
             on_top: false,
             recovery: Duration::ZERO,
         };

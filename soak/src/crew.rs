@@ -13,10 +13,10 @@ use crate::stage::{Deed, Strike};
 /// What is done to sidecars, how often in relation to other deeds, and how long its traces are excused: the entries of a sidecar that is
 /// gone are taken over within 4 s, its place as the reader within 3 s.
 const DEEDS: [Deed; 4] = [
-    Deed { kind: "sidecar killed", weight: 20, grace: Duration::from_secs(5) },
-    Deed { kind: "sidecar stopped", weight: 8, grace: Duration::from_secs(5) },
-    Deed { kind: "sidecar restarted", weight: 6, grace: Duration::from_secs(4) },
-    Deed { kind: "all sidecars killed", weight: 4, grace: Duration::from_secs(7) },
+    Deed { kind: "sidecar killed", weight: 20, grace: Duration::from_secs(5), loses: false },
+    Deed { kind: "sidecar stopped", weight: 8, grace: Duration::from_secs(5), loses: false },
+    Deed { kind: "sidecar restarted", weight: 6, grace: Duration::from_secs(4), loses: false },
+    Deed { kind: "all sidecars killed", weight: 4, grace: Duration::from_secs(7), loses: false },
 ];
 
 /// The sidecars.

@@ -26,7 +26,7 @@ impl Progress {
 
 /// Reads until the run is over.
 pub fn run(world: &Arc<World>, progress: &Arc<Progress>) {
-    let mut follower = Follower { world: Arc::clone(world), client: world.client(), at: Position::default(), epoch: 0 };
+    let mut follower = Follower { world: Arc::clone(world), client: world.client(), at: Position::default(), newest: (0, 0), epoch: 0 };
     while !world.is_over() {
         // Redis is away now and then; what it holds is read when it is back.
         let _ = follower.read_on();
@@ -39,6 +39,8 @@ struct Follower {
     world: Arc<World>,
     client: Client,
     at: Position,
+    /// The highest id that was ever there.
+    newest: (u64, u64),
     epoch: u64,
 }
 
@@ -72,13 +74,20 @@ impl Follower {
         if self.at.seq > 0 && *seq != self.at.seq + 1 {
             self.world.oracle.broken(format!("notice {seq} ({id}) comes after notice {} ({})", self.at.seq, self.at.id));
         }
-        count(&self.world.counts.notices);
+        // After a loss the log is read again from its beginning.
+        let is_new = key(id) > self.newest;
+        if is_new {
+            self.newest = key(id);
+            count(&self.world.counts.notices);
+        }
         let announced = |row| self.world.oracle.announced(row, *seq, id, &notice.origin, &notice.events);
         match &notice.drop {
             Dropped::Rows(rows) => rows.iter().copied().for_each(announced),
             Dropped::Everything => {
-                count(&self.world.counts.flushes);
-                if !self.world.may_lose {
+                if is_new {
+                    count(&self.world.counts.flushes);
+                }
+                if is_new && !self.world.calendar.may_have_lost() {
                     self.world
                         .oracle
                         .broken(format!("notice {seq} ({id}, from {}) asks to drop everything without a cause", notice.origin));
@@ -92,9 +101,15 @@ impl Follower {
     /// The servers lost what they had not replicated: the log is read again from its beginning.
     fn other_history(&mut self, found: Option<&Position>) {
         count(&self.world.counts.histories);
-        if !self.world.may_lose {
+        if !self.world.calendar.may_have_lost() {
             self.world.oracle.broken(format!("the log lost notice {} ({}): there is {found:?}", self.at.seq, self.at.id));
         }
         self.at = Position::default();
     }
+}
+
+/// An id, to be compared.
+fn key(id: &str) -> (u64, u64) {
+    let (ms, count) = id.split_once('-').unwrap_or((id, "0"));
+    (ms.parse().unwrap_or_default(), count.parse().unwrap_or_default())
 }

@@ -19,14 +19,14 @@ const WIRE: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_millis(100);
 
 const DEEDS: [Deed; 8] = [
-    Deed { kind: "failover by command", weight: 8, grace: SWITCH },
-    Deed { kind: "master killed", weight: 8, grace: SWITCH },
-    Deed { kind: "master stopped", weight: 6, grace: SWITCH },
-    Deed { kind: "master stopped shortly", weight: 4, grace: SWITCH },
-    Deed { kind: "replica killed", weight: 4, grace: WIRE },
-    Deed { kind: "sentinel killed", weight: 4, grace: WIRE },
-    Deed { kind: "clients killed", weight: 5, grace: WIRE },
-    Deed { kind: "scripts flushed", weight: 4, grace: Duration::from_secs(1) },
+    Deed { kind: "failover by command", weight: 8, grace: SWITCH, loses: true },
+    Deed { kind: "master killed", weight: 8, grace: SWITCH, loses: true },
+    Deed { kind: "master stopped", weight: 6, grace: SWITCH, loses: true },
+    Deed { kind: "master stopped shortly", weight: 4, grace: SWITCH, loses: false },
+    Deed { kind: "replica killed", weight: 4, grace: WIRE, loses: false },
+    Deed { kind: "sentinel killed", weight: 4, grace: WIRE, loses: false },
+    Deed { kind: "clients killed", weight: 5, grace: WIRE, loses: false },
+    Deed { kind: "scripts flushed", weight: 4, grace: Duration::from_secs(1), loses: false },
 ];
 
 /// The servers and their sentinels.
@@ -98,10 +98,6 @@ impl Stage for SentinelStage {
 
     fn urls(&self, sidecars: usize) -> Vec<String> {
         vec![self.sentinels.url(); sidecars]
-    }
-
-    fn may_lose(&self) -> bool {
-        true
     }
 
     fn deeds(&self) -> &'static [Deed] {

@@ -85,7 +85,7 @@ impl Soak {
     /// If the servers can't be started.
     pub fn run(&self, runtime: &Handle) -> Report {
         let mut stage = self.stage(runtime);
-        let world = World::new(stage.route(), stage.may_lose(), Duration::from_millis(self.patience), self.seed);
+        let world = World::new(stage.route(), Duration::from_millis(self.patience), self.seed);
         world.client().cmd(NOTICES, &["PING"]).expect("the servers answer");
         add_ballast(&mut world.client());
         let crew = Mutex::new(Crew::start(stage.urls(self.sidecars), self.logs.clone()));

@@ -26,6 +26,8 @@ pub struct Deed {
     pub weight: u32,
     /// How long after its end events may be late because of it.
     pub grace: Duration,
+    /// Whether servers may lose by it what they confirmed to one who didn't wait for replicas.
+    pub loses: bool,
 }
 
 /// Who does a deed.
@@ -39,7 +41,7 @@ pub struct Strike<'a> {
 impl Strike<'_> {
     /// Notes that it begins.
     pub fn begin(&self, deed: &Deed, what: String) -> usize {
-        self.calendar.begin(deed.kind, what, deed.grace)
+        self.calendar.begin(deed, what)
     }
 
     /// Notes that it is over.
@@ -65,9 +67,6 @@ pub trait Stage: Send {
 
     /// The URL for each of so many sidecars.
     fn urls(&self, sidecars: usize) -> Vec<String>;
-
-    /// Whether its servers may lose what they confirmed to one who didn't wait for replicas.
-    fn may_lose(&self) -> bool;
 
     /// What may be done to it.
     fn deeds(&self) -> &'static [Deed];

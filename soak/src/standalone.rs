@@ -16,16 +16,16 @@ const WIRE: Duration = Duration::from_secs(5);
 const HALF_OPEN: Duration = Duration::from_secs(8);
 
 const DEEDS: [Deed; 10] = [
-    Deed { kind: "redis killed", weight: 8, grace: SERVER },
-    Deed { kind: "redis stopped", weight: 8, grace: SERVER },
-    Deed { kind: "connections cut", weight: 6, grace: WIRE },
-    Deed { kind: "connections stalled", weight: 6, grace: WIRE },
-    Deed { kind: "connections half open", weight: 6, grace: HALF_OPEN },
-    Deed { kind: "replies delayed", weight: 4, grace: WIRE },
-    Deed { kind: "reply swallowed", weight: 8, grace: WIRE },
-    Deed { kind: "connections refused", weight: 4, grace: WIRE },
-    Deed { kind: "clients killed", weight: 5, grace: WIRE },
-    Deed { kind: "scripts flushed", weight: 4, grace: Duration::from_secs(1) },
+    Deed { kind: "redis killed", weight: 8, grace: SERVER, loses: false },
+    Deed { kind: "redis stopped", weight: 8, grace: SERVER, loses: false },
+    Deed { kind: "connections cut", weight: 6, grace: WIRE, loses: false },
+    Deed { kind: "connections stalled", weight: 6, grace: WIRE, loses: false },
+    Deed { kind: "connections half open", weight: 6, grace: HALF_OPEN, loses: false },
+    Deed { kind: "replies delayed", weight: 4, grace: WIRE, loses: false },
+    Deed { kind: "reply swallowed", weight: 8, grace: WIRE, loses: false },
+    Deed { kind: "connections refused", weight: 4, grace: WIRE, loses: false },
+    Deed { kind: "clients killed", weight: 5, grace: WIRE, loses: false },
+    Deed { kind: "scripts flushed", weight: 4, grace: Duration::from_secs(1), loses: false },
 ];
 
 /// The server and its proxies.
@@ -73,10 +73,6 @@ impl Stage for Standalone {
 
     fn urls(&self, _sidecars: usize) -> Vec<String> {
         if self.taps.is_empty() { self.proxies.iter().map(FaultProxy::url).collect() } else { self.taps.iter().map(Tap::url).collect() }
-    }
-
-    fn may_lose(&self) -> bool {
-        false
     }
 
     fn deeds(&self) -> &'static [Deed] {

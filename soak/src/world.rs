@@ -54,8 +54,6 @@ pub struct World {
     pub counts: Counts,
     /// Marks of the confirmed entries that can't be carried out.
     pub poison: Mutex<BTreeSet<String>>,
-    /// Whether confirmed history may be lost on these servers: then flushes have a cause.
-    pub may_lose: bool,
     seed: u64,
     publishing: AtomicBool,
     over: AtomicBool,
@@ -63,7 +61,7 @@ pub struct World {
 
 impl World {
     /// Before anything has happened.
-    pub fn new(route: Arc<dyn Route>, may_lose: bool, patience: Duration, seed: u64) -> Arc<Self> {
+    pub fn new(route: Arc<dyn Route>, patience: Duration, seed: u64) -> Arc<Self> {
         let calendar = Arc::<Calendar>::default();
         Arc::new(Self {
             oracle: Oracle::new(Arc::clone(&calendar), patience),
@@ -71,7 +69,6 @@ impl World {
             route,
             counts: Counts::default(),
             poison: Mutex::default(),
-            may_lose,
             seed,
             publishing: AtomicBool::new(true),
             over: AtomicBool::new(false),

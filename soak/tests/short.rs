@@ -24,7 +24,7 @@ fn command(line: &str) -> Command {
 fn soak(line: &str) -> Report {
     let Command::Soak(soak) = command(&format!("soak {line}")) else { panic!("no soak: {line}") };
     // Debug builds on a machine that does other things meanwhile.
-    let report = Soak { patience: 3000, ..soak }.run(Runtime::new().unwrap().handle());
+    let report = Soak { patience: 3000, ..soak }.run(Runtime::new().expect("a runtime can be made").handle());
     println!("{report}");
     report
 }
@@ -37,7 +37,7 @@ fn a_load_under_two_minutes_of_faults_loses_nothing() {
 #[test]
 fn fifty_kills_lose_nothing() {
     let Command::Kills(kills) = command("kills --kills 50 --events 20000") else { panic!("no kills") };
-    let verdict = kills.run(Runtime::new().unwrap().handle());
+    let verdict = kills.run(Runtime::new().expect("a runtime can be made").handle());
     println!("{verdict}");
     assert!(verdict.wrong.is_empty(), "see the verdict above");
 }
