@@ -26,15 +26,9 @@ pub struct Page {
 impl Client {
     /// Runs a script: by its name, and in full if the server doesn't know it (any more).
     pub async fn eval(&self, script: &Script, keys: Vec<Bytes>, args: Vec<Bytes>) -> Result<Reply, Fault> {
-        let by_name = |command: &'static str| Command::new(command).arg(script.name()).number(keys.len());
-        let mut words = keys.iter().cloned();
-        let mut command = by_name("EVALSHA");
-        if let Some(first) = words.next() {
-            command = command.key(first);
-        }
-        let command = command.args(words).args(args);
+        let command = script.call(keys, args);
         match self.reply(command.clone()).await {
-            Err(fault) if fault.kind == FaultKind::NoScript => self.reply(command.renamed("EVAL").with_first(script.source())).await,
+            Err(fault) if fault.kind == FaultKind::NoScript => self.reply(script.in_full(command)).await,
             answer => answer,
         }
     }

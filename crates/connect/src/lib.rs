@@ -29,6 +29,7 @@ mod store;
 mod streams;
 mod subscription;
 mod tls;
+mod values;
 mod wire;
 
 pub use client::{Client, Role};

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::wire::Command;
+
 /// A script, sent as its SHA-1 and in full only to a server that doesn't know it.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -23,11 +25,18 @@ impl Script {
         std::str::from_utf8(&self.sha).unwrap_or_default()
     }
 
-    pub(crate) fn source(&self) -> Bytes {
-        Bytes::from_static(self.source.as_bytes())
+    /// The command that runs it by its name.
+    pub(crate) fn call(&self, keys: Vec<Bytes>, args: Vec<Bytes>) -> Command {
+        let mut command = Command::new("EVALSHA").arg(self.sha.clone()).number(keys.len());
+        let mut keys = keys.into_iter();
+        if let Some(first) = keys.next() {
+            command = command.key(first);
+        }
+        command.args(keys).args(args)
     }
 
-    pub(crate) fn name(&self) -> Bytes {
-        self.sha.clone()
+    /// The same call for a server that doesn't know the name.
+    pub(crate) fn in_full(&self, call: Command) -> Command {
+        call.renamed("EVAL").with_first(Bytes::from_static(self.source.as_bytes()))
     }
 }

@@ -134,6 +134,14 @@ impl Store {
         Ok(Self { kind: Kind::Cluster(Arc::new(Cluster { nodes, failovers: Failovers { number, counter } })) })
     }
 
+    /// Sends a command on one key to the server that has it.
+    pub(crate) async fn keyed(&self, key: &Bytes, command: Command) -> Result<Reply, Fault> {
+        match &self.kind {
+            Kind::One { client, .. } => client.reply(command).await,
+            Kind::Cluster(cluster) => cluster.nodes.routed(slots::slot(key), command).await,
+        }
+    }
+
     /// Deletes keys: at most 1000 of one slot with each command, all commands sent together.
     pub async fn unlink(&self, keys: Vec<Bytes>) -> Vec<Unlinked> {
         match &self.kind {

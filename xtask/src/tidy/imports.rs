@@ -4,7 +4,7 @@ use super::metadata::Workspace;
 
 /// The ranks of the crates, the lowest first: a crate imports from lower ranks only.
 pub(super) const RANKS: [&[&str]; 5] =
-    [&["events"], &["router", "batcher", "connect"], &["source", "sink", "notices"], &["pipeline"], &["daemon"]];
+    [&["events"], &["router", "batcher", "connect"], &["source", "sink", "notices"], &["pipeline", "client"], &["daemon"]];
 
 /// Crates beside the ranks: no crate of the program is built with them, and they are built with none of it.
 const TOOLS: [&str; 4] = ["soak", "testkit", "tests", "xtask"];

@@ -1,0 +1,23 @@
+//! For applications in Rust: a cache of two tiers that never takes a value that was read before an invalidation.
+//!
+//! - [`TieredCache`]: values in the process over values in Redis.
+//! - [`WriteBehind`]: a queue before it, for values that are written later.
+//!
+//! What is not here: deciding which keys a change makes stale. Publish an event, and the sidecar's routes know.
+
+mod cache;
+#[cfg(feature = "metrics")]
+mod metrics;
+
+pub use cache::{
+    Batch, BehindSettings, Bound, Cached, Encoding, Error, Health, LocalHealth, Posture, PutError, Raw, Settings, SharedHealth, Source,
+    SourceError, Stats, TierStats, TieredCache, WriteBehind,
+};
+pub use unstale_connect::{Fault, FaultKind, Secret, Server, Site, Store};
+pub use unstale_events::Notice;
+
+/// Where this URL points to.
+fn site(url: &str) -> Result<Site, Fault> {
+    let server: Server = url.parse().map_err(|error: unstale_connect::BadUrl| Fault::new(FaultKind::Config, error.to_string()))?;
+    Site::open(&server)
+}
