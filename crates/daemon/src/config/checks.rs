@@ -2,7 +2,7 @@
 //!
 //! Every check looks at the final configuration and blames the place that set it; nothing here stops at the first mistake.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use unstale_connect::{Endpoint, Secret, Server};
@@ -176,16 +176,12 @@ impl<'a> Checks<'a> {
             let mut set = self.settings.iter().map(Setting::key).filter(|key| key.starts_with(&below)).collect::<Vec<_>>();
             set.sort_by_key(|key| *key != format!("{below}url"));
             let set = set.iter().map(String::as_str).collect::<Vec<_>>();
-            let password = format!("{below}password_file");
             if redis.url.as_deref().is_none_or(str::is_empty) {
                 let help = format!("write `url = \"redis://HOST:6379\"` under `[redis.{name}]`");
                 self.refuse(&set, format!("`{below}url` is missing"), help);
-            } else if let Err(message) = redis.password() {
-                self.refuse(
-                    &[&password],
-                    format!("the file that `{password}` names {message}"),
-                    "write the password, and nothing else, into it",
-                );
+            } else if let Err((key, message)) = redis.passwords() {
+                let key = format!("{below}{key}");
+                self.refuse(&[&key], format!("the file that `{key}` names {message}"), "write the password, and nothing else, into it");
             } else {
                 let is_single =
                     redis.server().is_ok_and(|server| matches!(server.url.endpoint, Endpoint::Standalone(_) | Endpoint::Unix(_)));
@@ -250,10 +246,13 @@ fn unplaced(message: &str, help: Option<String>) -> Problem {
 }
 
 impl Redis {
-    /// The password that `password_file` holds. The error says what is wrong with the file, and neither its name nor what is in it:
-    /// the name may be a password that was put into the wrong place.
-    pub fn password(&self) -> Result<Option<String>, String> {
-        self.password_file.as_deref().map(read_secret).transpose()
+    /// The passwords that `password_file` and `sentinel_password_file` hold. The error says which of the two it is and what is wrong with the
+    /// file, and neither its name nor what is in it: the name may be a password that was put into the wrong place.
+    pub fn passwords(&self) -> Result<[Option<Secret>; 2], (&'static str, String)> {
+        let read = |path: &Option<PathBuf>, key| path.as_deref().map(read_secret).transpose().map_err(|message| (key, message));
+        let own = read(&self.password_file, "password_file")?;
+        let sentinels = read(&self.sentinel_password_file, "sentinel_password_file")?;
+        Ok([own, sentinels].map(|password| password.map(Secret::new)))
     }
 
     /// The server as `unstale_connect` takes it.
@@ -269,7 +268,8 @@ impl Redis {
         }
         let mut server = url.parse::<Server>().map_err(|error| format!("`url`: {error}"))?;
         server.username.clone_from(&self.username);
-        server.password = self.password().map_err(|message| format!("`password_file` {message}"))?.map(Secret::new);
+        server.sentinel_username.clone_from(&self.sentinel_username);
+        [server.password, server.sentinel_password] = self.passwords().map_err(|(key, message)| format!("`{key}` {message}"))?;
         (server.ca, server.cert, server.key) = (self.ca.clone(), self.cert.clone(), self.key.clone());
         (server.connect_timeout, server.command_timeout) = (self.connect_timeout, self.command_timeout);
         Ok(server)
@@ -281,7 +281,7 @@ impl Redis {
 }
 
 impl Http {
-    /// The token that `token_file` holds. The error is as that of [`Redis::password`].
+    /// The token that `token_file` holds. The error is as that of [`Redis::passwords`].
     pub fn token(&self) -> Result<Option<String>, String> {
         self.token_file.as_deref().map(read_secret).transpose()
     }

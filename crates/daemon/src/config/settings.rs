@@ -152,12 +152,17 @@ pub enum OnLoss {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// Such as `redis://127.0.0.1:6379/0`, `rediss://…` or `unix:///run/redis.sock?db=1`.
+    /// Such as `redis://127.0.0.1:6379/0`, `rediss://…` (TLS), `unix:///run/redis.sock?db=1`, `redis-sentinel://h1,h2,h3?master=main` or
+    /// `redis-cluster://h1,h2,h3`.
     pub url: Option<String>,
     /// The ACL user.
     pub username: Option<String>,
     /// A file that holds the password, and nothing else.
     pub password_file: Option<PathBuf>,
+    /// The ACL user for sentinels, which have users of their own.
+    pub sentinel_username: Option<String>,
+    /// A file that holds the password for sentinels, and nothing else. Without it they are given no password.
+    pub sentinel_password_file: Option<PathBuf>,
     /// PEM file with the authorities to trust, instead of the system's.
     pub ca: Option<PathBuf>,
     /// PEM file with the client's certificate.
@@ -185,6 +190,8 @@ impl Default for Redis {
             url: None,
             username: None,
             password_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
             ca: None,
             cert: None,
             key: None,

@@ -88,6 +88,8 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
             "http.token_file"
             | "redis.main.username"
             | "redis.main.password_file"
+            | "redis.main.sentinel_username"
+            | "redis.main.sentinel_password_file"
             | "redis.main.ca"
             | "redis.main.cert"
             | "redis.main.key" => continue,
@@ -241,7 +243,8 @@ fn a_number_is_a_fine_password_and_namespace() {
     let case = case.env("UNSTALE__REDIS__MAIN__PASSWORD_FILE", &path).env("UNSTALE__NAMESPACE", "12345");
     let config = case.config();
     assert_eq!(config.namespace, "12345");
-    assert_eq!(config.redis["main"].password().unwrap().as_deref(), Some("12345"));
+    let [password, _] = config.redis["main"].passwords().unwrap();
+    assert_eq!(password.as_ref().map(unstale_connect::Secret::reveal), Some("12345"));
     assert!(!format!("{:?} {:?}", config.redis, config.redis["main"].server()).contains("12345"));
 }
 
@@ -389,6 +392,7 @@ fn secrets_are_in_no_output() {
         "redis = \"redis://:hunter2@h\"\n",
         "redis_password = \"hunter2\"\n",
         "[redis.main]\npassword_file = \"hunter2\"\n",
+        "[redis.main]\nsentinel_password_file = \"hunter2\"\n",
         "[redis.main]\npassword_file = 1\nurl = \"redis://:hunter2@h\"\n",
         "[http]\ntoken_file = \"hunter2\"\n",
         "[http]\ntoken = \"hunter2\"\n",
