@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::redis::{Builder, blocking};
-use crate::{Redis, Resp, Value, wait_until};
+use crate::{FaultProxy, Redis, Resp, Value, wait_until};
 
 /// How many slots a cluster has.
 pub const SLOTS: u16 = 16_384;
@@ -230,6 +230,23 @@ impl Cluster {
         };
         agreed("the replica to take over", state).await;
         replica
+    }
+
+    /// Has clients find a node behind a proxy from now on, and waits until all nodes name that. Not with TLS.
+    ///
+    /// # Panics
+    /// If the nodes don't.
+    pub async fn proxy(&self, index: usize) -> FaultProxy {
+        let node = self.node(index);
+        let proxy = FaultProxy::start(node.address()).await;
+        let port = proxy.address().port().to_string();
+        node.cmd(&["CONFIG", "SET", "cluster-announce-port", &port]);
+        let named = || {
+            let unaware = self.running().find(|node| !node.cmd(&["CLUSTER", "NODES"]).text().contains(&format!(":{port}@")));
+            unaware.map_or(Ok(()), |node| Err(format!("port {} doesn't name it", node.port())))
+        };
+        agreed("all nodes to name the proxy", named).await;
+        proxy
     }
 
     /// Begins to move a slot: the two nodes redirect and ask for it from now on, until [`Migration::finish`].

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use unstale_connect::{Client, FaultKind, Link, Place, ReadGroup, Role, Secret, Since, Site, Store, Unlinked};
-use unstale_testkit::{Certificates, Cluster, SLOTS, server_has_tls, slot_of, wait_until};
+use unstale_testkit::{Certificates, Cluster, Fault, SLOTS, server_has_tls, slot_of, wait_until};
 
 use crate::{BLOCK, LONG, NEW, bytes, fields, group, server};
 
@@ -208,6 +208,49 @@ async fn half_of_a_cluster_goes_on_without_the_other() {
     unlink_all(&store, &keys).await;
     assert_eq!(left(&cluster), 0);
     whole(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_to_one_connection_concerns_its_keys_only() {
+    let cluster = Cluster::start(3, 0).await;
+    let proxy = cluster.proxy(1).await;
+    let (_site, store) = store(&cluster).await;
+    let keys: Vec<Bytes> = (0..300).map(|number| bytes(&format!("k:{number}"))).collect();
+    let behind: HashSet<usize> = (0..keys.len()).filter(|position| cluster.owner_of(&keys[*position]) == 1).collect();
+    assert!((50..150).contains(&behind.len()), "{}", behind.len());
+    for (fault, kinds) in [
+        (Fault::Stall, &[FaultKind::Timeout, FaultKind::Unreachable][..]),
+        (Fault::SwallowReply, &[FaultKind::Unreachable]),
+        (Fault::Refuse, &[FaultKind::Unreachable]),
+    ] {
+        fill(&cluster, &keys);
+        proxy.set(fault);
+        if fault == Fault::Refuse {
+            proxy.cut();
+        }
+        let answer = store.unlink(keys.clone()).await;
+        for group in &answer {
+            let is_behind = group.keys.iter().all(|position| behind.contains(position));
+            let kind = group.outcome.as_ref().map_err(|fault| fault.kind).err();
+            assert!(if is_behind { kind.is_some_and(|kind| kinds.contains(&kind)) } else { kind.is_none() }, "{fault:?}: {group:?}");
+        }
+        proxy.set(Fault::None);
+        proxy.cut();
+        unlink_all(&store, &keys).await;
+        assert_eq!(left(&cluster), 0);
+        whole(&store).await;
+    }
+    assert_eq!(*store.failovers().borrow(), 0, "a lost connection is no failover");
+
+    proxy.set(Fault::CutAfter(2000));
+    proxy.cut();
+    fill(&cluster, &keys);
+    let cutting = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        proxy.set(Fault::None);
+    };
+    tokio::join!(unlink_all(&store, &keys), cutting);
+    assert_eq!(left(&cluster), 0);
 }
 
 /// Waits until it is up by a newer connection than this.

@@ -63,6 +63,20 @@ async fn a_new_master_is_found_however_it_came_to_be() {
     client.xadd("s", &fields(&[("a", "3")])).await.unwrap();
     let length = all.server(0).cmd(&["XLEN", "s"]).int();
 
+    // What a sentinel calls a master is believed only if it says so itself.
+    let replica = all.server(third).address();
+    let odd = ["SENTINEL", "MONITOR", "odd", &replica.ip().to_string(), &replica.port().to_string(), "3"];
+    all.sentinels()[0].cmd(&odd);
+    let url = format!("redis-sentinel://{}?master=odd", all.sentinels()[0].address());
+    let misled = Client::open(&crate::server(&url), Role::Commands, "test").unwrap();
+    wait_until("the replica to be turned down", LONG, || async {
+        match &*misled.link().borrow() {
+            Link::Down { why, .. } if why.kind == FaultKind::ReadOnly && why.text.contains("is a replica") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+
     // With one sentinel left, and with none, the master is where it was.
     for sentinel in 0..3 {
         all.sentinel_mut(sentinel).kill();
