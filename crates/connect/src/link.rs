@@ -36,6 +36,9 @@ pub enum Link {
         /// Grows, from 1, when the connection is to another server process than the one before: after a failover or a restart. What the
         /// one before confirmed last may be missing in this one.
         server: u64,
+        /// Which process that is, to be compared with what other connections to the same server speak to; `None` where each connection has
+        /// a node of its own.
+        process: Option<Arc<str>>,
     },
     /// It isn't.
     Down {
@@ -161,8 +164,8 @@ impl Shared {
         self.set(Current::Closed, |link| *link = Link::down(Fault::new(FaultKind::Unreachable, "this client was closed")));
     }
 
-    fn up(&self, client: Client, generation: u64, server: u64) {
-        self.set(Current::One(client, generation), |link| *link = Link::Up { generation, server });
+    fn up(&self, client: Client, generation: u64, server: u64, process: Option<Arc<str>>) {
+        self.set(Current::One(client, generation), |link| *link = Link::Up { generation, server, process });
     }
 
     fn down(&self, fault: Fault) {
@@ -192,9 +195,9 @@ pub(crate) async fn supervise(plan: Plan, site: Site, aim: Aim, shared: Arc<Shar
             Ok(Found { connection, address, process }) => {
                 generation += 1;
                 server += u64::from(last.as_ref() != Some(&process));
-                last = Some(process);
+                last = Some(Arc::clone(&process));
                 tracing::debug!(name = plan.name, generation, server, %address, "connected to Redis");
-                shared.up(connection.client.clone(), generation, server);
+                shared.up(connection.client.clone(), generation, server, site.slots().is_none().then_some(process));
                 tokio::select! {
                     fault = connection.ended(shared.dead.subscribe(), generation) => fault,
                     fault = site.moved(&aim, &address) => fault,
@@ -218,7 +221,7 @@ struct Found {
     connection: Connection,
     address: Address,
     /// What tells this process from any other that was or will be at this address, as far as the server says.
-    process: String,
+    process: Arc<str>,
 }
 
 async fn find(plan: &Plan, site: &Site, aim: &Aim, attempt: usize) -> Result<Found, Fault> {
@@ -231,7 +234,7 @@ async fn find(plan: &Plan, site: &Site, aim: &Aim, attempt: usize) -> Result<Fou
         if site.wants_master(aim) && is("role:slave") {
             return Err(at(Fault::new(FaultKind::ReadOnly, "this is a replica, though it was named as the master")));
         }
-        let process = info.lines().find_map(|line| line.strip_prefix("run_id:")).map_or_else(|| address.to_string(), str::to_owned);
+        let process = info.lines().find_map(|line| line.strip_prefix("run_id:")).map_or_else(|| address.to_string().into(), Arc::from);
         Ok(Found { connection, address, process })
     })
     .await

@@ -373,7 +373,7 @@ impl Nodes {
         self.link.send_if_modified(|link| {
             let before = link.clone();
             match (state, &mut *link) {
-                (Ok(generation), link) => *link = Link::Up { generation, server },
+                (Ok(generation), link) => *link = Link::Up { generation, server, process: None },
                 (Err(fault), Link::Down { why, .. }) => *why = fault,
                 (Err(fault), link) => *link = Link::down(fault),
             }

@@ -12,6 +12,7 @@ use unstale_events::{EntryId, StreamKind};
 use unstale_sink::Sink;
 use unstale_source::{Beat, Claimed, EntryLimit, Group, Letter, Letters, Membership, Survey};
 
+use crate::pipeline::Grave;
 use crate::walk::{Found, Source, Whose};
 
 /// A chore under way.
@@ -20,8 +21,10 @@ pub(crate) type Chore = BoxFuture<'static, Done>;
 /// What a chore brought.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Acked(StreamKind, Result<Vec<EntryId>, (Vec<EntryId>, Fault)>),
-    Buried(StreamKind, Box<Letter>, Result<EntryId, Fault>),
+    /// With the ground that the effects of these entries stood on.
+    Acked(StreamKind, Option<u64>, Result<Vec<EntryId>, (Vec<EntryId>, Fault)>),
+    /// With the ground that the letter stands on.
+    Buried(StreamKind, Option<u64>, Box<Letter>, Result<EntryId, Fault>),
     /// With what was to be released, and as how often delivered.
     Released(StreamKind, u64, Vec<EntryId>, Result<(), Fault>),
     Listed(StreamKind, Whose, Result<Vec<PendingEntry>, Fault>),
@@ -39,21 +42,21 @@ pub(crate) enum Done {
     Tidied(Result<(), Fault>),
 }
 
-pub(crate) fn ack(group: &Group, ids: Vec<EntryId>) -> Chore {
+pub(crate) fn ack(group: &Group, ids: Vec<EntryId>, ground: Option<u64>) -> Chore {
     let group = group.clone();
-    async move { Done::Acked(group.kind(), group.ack(ids).await) }.boxed()
+    async move { Done::Acked(group.kind(), ground, group.ack(ids).await) }.boxed()
 }
 
-/// `after` delays a burial that failed before.
-pub(crate) fn bury(group: &Group, letters: &Letters, mut letter: Box<Letter>, limit: EntryLimit, after: Duration) -> Chore {
-    let (group, letters) = (group.clone(), letters.clone());
+/// A burial that failed before is delayed.
+pub(crate) fn bury(group: &Group, letters: &Letters, grave: Grave, limit: EntryLimit, ground: Option<u64>) -> Chore {
+    let (group, letters, Grave { mut letter, after, .. }) = (group.clone(), letters.clone(), grave);
     async move {
         tokio::time::sleep(after).await;
         let buried = match fill(&group, &mut letter, limit).await {
             Ok(()) => letters.bury(&letter).await,
             Err(fault) => Err(fault),
         };
-        Done::Buried(group.kind(), letter, buried)
+        Done::Buried(group.kind(), ground, letter, buried)
     }
     .boxed()
 }

@@ -11,6 +11,7 @@ use crate::chores::{self, Done};
 use crate::inputs::Inputs;
 use crate::intake::How;
 use crate::journal;
+use crate::outcome::give_up;
 use crate::pipeline::{Grave, PAUSE, State};
 use crate::stream::Stream;
 use crate::walk::{Found, Whose};
@@ -21,8 +22,11 @@ const REMOVALS: usize = 100;
 impl State {
     pub(crate) fn done(&mut self, done: Done, inputs: &mut Inputs, now: Instant) {
         match done {
-            Done::Acked(kind, acked) => self.acked(inputs.stream(kind), acked, now),
-            Done::Buried(kind, letter, buried) => self.buried(inputs.stream(kind), letter, buried, now),
+            Done::Acked(kind, ground, acked) => self.acked(kind, ground, acked, inputs, now),
+            Done::Buried(kind, ground, letter, buried) => {
+                self.check_ground(inputs, now);
+                self.buried(inputs.stream(kind), ground, letter, buried, now);
+            }
             Done::Released(kind, deliveries, ids, released) => {
                 let failed = released.map_err(|fault| self.trouble("release", &fault, now)).is_err();
                 let entries = ids.len();
@@ -41,7 +45,16 @@ impl State {
         }
     }
 
-    fn acked(&mut self, stream: &mut Stream, acked: Result<Vec<EntryId>, (Vec<EntryId>, Fault)>, now: Instant) {
+    fn acked(
+        &mut self,
+        kind: StreamKind,
+        ground: Option<u64>,
+        acked: Result<Vec<EntryId>, (Vec<EntryId>, Fault)>,
+        inputs: &mut Inputs,
+        now: Instant,
+    ) {
+        self.check_ground(inputs, now);
+        let stream = inputs.stream(kind);
         stream.acking = false;
         match acked {
             Ok(ids) => {
@@ -51,14 +64,22 @@ impl State {
             }
             Err((left, fault)) => {
                 self.trouble("ack", &fault, now);
-                stream.ack_failed(left, now);
+                if ground == self.ground {
+                    inputs.stream(kind).ack_failed(left, now);
+                } else {
+                    give_up(left.into_iter().map(|id| (kind, id)).collect(), inputs, now);
+                }
             }
         }
     }
 
-    fn buried(&mut self, stream: &mut Stream, letter: Box<Letter>, buried: Result<EntryId, Fault>, now: Instant) {
+    fn buried(&mut self, stream: &mut Stream, ground: Option<u64>, letter: Box<Letter>, buried: Result<EntryId, Fault>, now: Instant) {
         self.burials -= 1;
         match buried {
+            // Perhaps on a server that has been replaced since, by one that hasn't got it.
+            Ok(_) if ground.is_none() || ground != self.ground => {
+                self.graves.push_back(Grave { kind: stream.kind(), letter, after: PAUSE });
+            }
             Ok(_) => {
                 journal::buried(&letter);
                 self.grave_bytes = self.grave_bytes.saturating_sub(Size::of(&letter.body.fields).weight());

@@ -22,6 +22,8 @@ pub(crate) struct Returned {
     pub(crate) delivery: Delivery,
     /// When the batch was closed.
     pub(crate) closed: Instant,
+    /// What its delivery stood on when it began.
+    pub(crate) ground: Option<u64>,
 }
 
 /// One thing that happened.

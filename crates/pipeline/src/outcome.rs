@@ -20,7 +20,7 @@ impl State {
     /// A batch is delivered: it is counted and its requests are answered. Its entries are settled too, unless something is to be deleted once
     /// more: an entry is acknowledged after all of its effects, but nobody waits for the second of them.
     pub(crate) fn returned(&mut self, returned: Box<Returned>, inputs: &mut Inputs, now: Instant) {
-        let Returned { batch, delivery, closed } = &*returned;
+        let Returned { batch, delivery, closed, ground } = &*returned;
         let settlement = batch.settle(&delivery.states);
         self.count(batch, delivery, &settlement.counts, settlement.done.iter().map(|(_, id)| *id), *closed, now);
         journal::delivered(batch, delivery);
@@ -33,13 +33,13 @@ impl State {
         if delivery.is_to_be_repeated() {
             inputs.repeats.push(repeat(Arc::clone(&self.sink), returned));
         } else {
-            self.settle(batch, settlement, inputs, now);
+            self.settle(batch, settlement, *ground, inputs, now);
         }
     }
 
     /// The second deletes of a batch ended. Its targets are counted already; only what this cost is not.
     pub(crate) fn repeated(&mut self, repeated: &Returned, inputs: &mut Inputs, now: Instant) {
-        let Returned { batch, delivery, .. } = repeated;
+        let Returned { batch, delivery, ground, .. } = repeated;
         self.stats.round_trips_add(delivery.round_trips);
         self.stats.notices_mut().published += delivery.notices;
         for trouble in &delivery.errors {
@@ -47,14 +47,20 @@ impl State {
             self.watch.missing(&trouble.fault, now);
         }
         journal::repeated(batch, delivery);
-        self.settle(batch, batch.settle(&delivery.states), inputs, now);
+        self.settle(batch, batch.settle(&delivery.states), *ground, inputs, now);
     }
 
-    /// Lets go of a batch: what is done is owed to its group, what is dead is buried, what failed is left pending.
-    fn settle(&mut self, batch: &Batch, settlement: Settlement<'_>, inputs: &mut Inputs, now: Instant) {
+    /// Lets go of a batch: what is done is owed to its group, what is dead is buried, what failed is left pending, and so is what was done
+    /// on another ground than there is now.
+    fn settle(&mut self, batch: &Batch, settlement: Settlement<'_>, ground: Option<u64>, inputs: &mut Inputs, now: Instant) {
         self.flying_bytes -= weight(batch);
-        for (kind, id) in settlement.done {
-            inputs.stream(kind).owed.push(id);
+        self.check_ground(inputs, now);
+        if ground.is_some() && ground == self.ground {
+            for (kind, id) in settlement.done {
+                inputs.stream(kind).owed.push(id);
+            }
+        } else {
+            give_up(settlement.done, inputs, now);
         }
         for buried in settlement.dead {
             let fields = buried.fields.cloned().unwrap_or_default();
@@ -129,7 +135,7 @@ fn repeat(sink: Arc<Sink>, mut returned: Box<Returned>) -> BoxFuture<'static, Bo
 }
 
 /// Leaves entries pending, counted as often delivered as before this time.
-fn give_up(failed: Vec<(StreamKind, EntryId)>, inputs: &mut Inputs, now: Instant) {
+pub(crate) fn give_up(failed: Vec<(StreamKind, EntryId)>, inputs: &mut Inputs, now: Instant) {
     let mut released: HashMap<(StreamKind, u64), Vec<EntryId>> = HashMap::new();
     for (kind, id) in failed {
         let deliveries = inputs.stream(kind).give_up(id, now);

@@ -21,6 +21,7 @@ use crate::inputs::{Inputs, Returned, Step};
 use crate::journal::Summary;
 use crate::loss::History;
 use crate::metrics::Metrics;
+use crate::outcome::give_up;
 use crate::settings::{Parts, ROLES, Settings};
 use crate::stats::Stats;
 use crate::stream::Stream;
@@ -33,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often while some are down: as soon as they are up there is work.
 const LOOK_DOWN: Duration = Duration::from_millis(10);
 /// The connection of all chores.
-const CONTROL: &str = ROLES[6];
+pub(crate) const CONTROL: &str = ROLES[6];
 /// The connections without which nobody can read the ordinary stream and deliver what it brings.
 const READING: [&str; 2] = [ROLES[0], ROLES[2]];
 /// How often the holder of the lease looks at the streams.
@@ -100,6 +101,7 @@ impl Pipeline {
             next_ticket: 0,
             flying_bytes: 0,
             company: None,
+            ground: None,
             next_look: now,
             next_beat: now,
             beating: false,
@@ -159,6 +161,8 @@ pub(crate) struct State {
     pub(crate) flying_bytes: usize,
     /// What the last beat found.
     pub(crate) company: Option<Beat>,
+    /// What effects stand on, see [`Watch::ground`].
+    pub(crate) ground: Option<u64>,
     pub(crate) next_look: Instant,
     pub(crate) next_beat: Instant,
     pub(crate) beating: bool,
@@ -184,6 +188,7 @@ pub(crate) struct Grave {
 impl State {
     fn start(&mut self, inputs: &mut Inputs, now: Instant) {
         self.look_around(inputs, now);
+        self.check_ground(inputs, now);
         if self.watch.is_up(CONTROL) {
             self.start_chores(inputs, now);
         }
@@ -202,6 +207,18 @@ impl State {
             inputs.seat.publish_health(health);
             self.summary.write(&self.stats, now);
             self.metrics.upkeep();
+        }
+    }
+
+    /// Whether what was done still stands. Where a server was replaced by another process, after a failover or a restart, what the one before
+    /// confirmed last may be missing: what is not acknowledged yet is done again, for acknowledged there it would be lost.
+    pub(crate) fn check_ground(&mut self, inputs: &mut Inputs, now: Instant) {
+        let ground = self.watch.ground();
+        if std::mem::replace(&mut self.ground, ground) != ground {
+            let owed =
+                inputs.streams().into_iter().flat_map(|stream| std::mem::take(&mut stream.owed).into_iter().map(|id| (stream.kind(), id)));
+            let owed: Vec<_> = owed.collect();
+            give_up(owed, inputs, now);
         }
     }
 
@@ -224,10 +241,10 @@ impl State {
             inputs.chores.push(chores::survey(inputs.ordinary.group()));
         }
         while self.burials < BURIALS
-            && let Some(Grave { kind, letter, after }) = self.graves.pop_front()
+            && let Some(grave) = self.graves.pop_front()
         {
             self.burials += 1;
-            let chore = chores::bury(inputs.stream(kind).group(), &self.letters, letter, self.settings.entry, after);
+            let chore = chores::bury(inputs.stream(grave.kind).group(), &self.letters, grave, self.settings.entry, self.ground);
             inputs.chores.push(chore);
         }
         let held = self.bytes(inputs);
@@ -236,7 +253,7 @@ impl State {
             if !stream.acking && !stream.owed.is_empty() && stream.ack_at <= now {
                 stream.acking = true;
                 let owed = std::mem::take(&mut stream.owed);
-                chores.push(chores::ack(stream.group(), owed));
+                chores.push(chores::ack(stream.group(), owed, self.ground));
             }
             chores.extend(stream.keep(self.settings.min_idle(stream.kind()), now));
             chores.extend(stream.recover(held, self.room(stream.kind()), self.settings.entry, now));
@@ -246,10 +263,10 @@ impl State {
     fn start_deliveries(&mut self, inputs: &mut Inputs, now: Instant) {
         while let Some(batch) = self.batcher.pop(|_| true, now) {
             self.flying_bytes += weight(&batch);
-            let sink = Arc::clone(&self.sink);
+            let (sink, ground) = (Arc::clone(&self.sink), self.ground);
             let deliver = async move {
                 let delivery = sink.deliver(&batch).await;
-                Box::new(Returned { batch, delivery, closed: now })
+                Box::new(Returned { batch, delivery, closed: now, ground })
             };
             inputs.deliveries.push(deliver.boxed());
         }

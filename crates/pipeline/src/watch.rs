@@ -1,12 +1,14 @@
 //! What is watched for the health report: connections, the time that Redis takes to answer, rights that were found missing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use unstale_connect::{Fault, Link};
 use unstale_events::StreamKind;
 
 use crate::health::{Down, Health, Signs, Thresholds};
+use crate::pipeline::CONTROL;
 use crate::settings::Line;
 use crate::stats::Stats;
 
@@ -15,6 +17,9 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// How long a key that is no stream is reported after it was last met: every instance meets it within seconds if it is there still.
 const LOOKED_AGAIN: Duration = Duration::from_secs(6);
+
+/// The connections over which is done what is acknowledged later, and that which acknowledges it.
+const EFFECTS: [&str; 5] = ["deliver", "deliver_critical", "scan", "scan_critical", CONTROL];
 
 /// How long a first connection may take before the log says that it takes long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,6 +41,8 @@ pub(crate) struct Watch {
 struct Server {
     name: String,
     lines: Vec<Line>,
+    /// How often the process behind each has been replaced by another.
+    replaced: Vec<u64>,
     /// Whether the log says that all of them are up.
     said: Option<bool>,
 }
@@ -46,8 +53,11 @@ impl Watch {
         for line in lines {
             match servers.iter_mut().find(|server| server.name == line.server) {
                 Some(server) => server.lines.push(line),
-                None => servers.push(Server { name: line.server.clone(), lines: vec![line], said: None }),
+                None => servers.push(Server { name: line.server.clone(), lines: vec![line], replaced: Vec::new(), said: None }),
             }
+        }
+        for server in &mut servers {
+            server.replaced.resize(server.lines.len(), 0);
         }
         Self { servers, began: now, limits, connected_once: false, answer: None, missing: BTreeMap::new(), no_streams: BTreeMap::new() }
     }
@@ -60,6 +70,24 @@ impl Watch {
     /// Whether the connection for this is up. What would be sent while it is down would only fail.
     pub(crate) fn is_up(&self, role: &str) -> bool {
         self.lines().any(|line| line.role == role && line.link.borrow().is_up())
+    }
+
+    /// What deliveries stand on now: a number that is another once any server has been replaced by another process, which may lack what
+    /// was confirmed last. `None` while connections speak to different processes, as when some of them have not heard of a failover yet.
+    pub(crate) fn ground(&mut self) -> Option<u64> {
+        let (mut replaced, mut common, mut is_one) = (0, None, true);
+        for server in &mut self.servers {
+            for (line, known) in server.lines.iter().zip(&mut server.replaced) {
+                if let Link::Up { server, process, .. } = &*line.link.borrow() {
+                    *known = server - 1;
+                    if let Some(process) = process.as_ref().filter(|_| EFFECTS.contains(&&*line.role)) {
+                        is_one &= *common.get_or_insert_with(|| Arc::clone(process)) == *process;
+                    }
+                }
+                replaced += *known;
+            }
+        }
+        is_one.then_some(replaced)
     }
 
     fn lines(&self) -> impl Iterator<Item = &Line> {

@@ -149,3 +149,28 @@ fn a_stream_that_is_deleted_under_a_reader_is_made_again() {
     world.wait_settled();
     assert_nothing_lost(&mut world, &things(0..30));
 }
+
+#[test]
+fn what_a_killed_redis_forgot_is_done_again_before_it_is_acknowledged() {
+    let mut world = World::start(&slow("2s"));
+    // Nothing can be acknowledged for now, so that it is owed when Redis dies.
+    world.cmd(&["ACL", "SETUSER", "default", "-xack"]);
+    publish(&mut world, "events", "Touched", 0..5);
+    wait_until_sync("the first deletes", PATIENCE, || if world.keys().is_empty() { Ok(()) } else { Err(format!("{:?}", world.keys())) });
+    world.seed((0..5).map(|number| format!("slow:{number}")));
+    world.cmd(&["SAVE"]);
+    wait_until_sync("the second deletes", PATIENCE, || if world.keys().is_empty() { Ok(()) } else { Err(format!("{:?}", world.keys())) });
+    wait_until_sync("a refused XACK", PATIENCE, || {
+        let info = world.cmd(&["INFO", "commandstats"]).text();
+        let line = info.lines().find(|line| line.starts_with("cmdstat_xack:")).unwrap_or_default().to_owned();
+        if line.contains("rejected_calls=") && !line.contains("rejected_calls=0") { Ok(()) } else { Err(line) }
+    });
+
+    let World { redis, sidecar, .. } = &mut world;
+    redis.kill();
+    sidecar.wait_log("Redis can't be reached");
+    let mut bus = Bus::new(redis);
+    back(redis, &mut bus);
+    bus.wait_done();
+    assert_eq!(bus.keys(), std::collections::BTreeSet::new(), "the second deletes are lost, and with them what asks for them");
+}
