@@ -130,7 +130,6 @@ impl State {
                 };
             }
         };
-        journal::claimed(kind, &claimed, suspect.is_some());
         let taken = claimed.entries.len() + claimed.heavy.len();
         match stream.recovery.walk(whose) {
             Some(walk) if suspect.is_none() => walk.claimed(taken, &before[claimed.looked_at.min(before.len())..]),
@@ -245,13 +244,12 @@ impl State {
         }
         self.stats.error(stage, fault.kind.name(), 1);
         self.watch.no_stream(stream, now);
-        journal::no_stream(stream, fault);
     }
 
     /// A fault outside deliveries.
     pub(crate) fn trouble(&mut self, stage: &'static str, fault: &Fault, now: Instant) {
         self.stats.error(stage, fault.kind.name(), 1);
-        self.watch.missing(fault, now);
+        self.watch.met(stage, fault, now);
         journal::trouble(stage, fault);
     }
 }

@@ -58,6 +58,8 @@ pub struct Signs<'a> {
     pub missing_rights: &'a [String],
     /// Keys that should be streams and are something else.
     pub no_streams: &'a [String],
+    /// What else Redis refuses to do, and why, without key texts.
+    pub refusals: &'a [String],
     /// Lag and pending of both streams, in entries.
     pub depth: u64,
     /// The last answer to a PING, if there was one.
@@ -131,6 +133,9 @@ impl Health {
         }
         for key in signs.no_streams {
             health.add(Status::Unhealthy, "no_stream", format!("the key {key} is no stream: rename or delete it"));
+        }
+        for refusal in signs.refusals {
+            health.add(Status::Unhealthy, "redis_refuses", format!("Redis can be reached, but doesn't do what is asked: {refusal}"));
         }
         if signs.draining {
             health.add(Status::Degraded, "draining", "the process was told to end and finishes its work".to_owned());
@@ -273,10 +278,11 @@ mod tests {
     fn a_lost_connection_and_a_missing_right_are_unhealthy_but_ready() {
         let down = [Down { role: "reading", since: Duration::from_millis(1500), why: "unreachable: connection refused" }];
         let rights = ["+unlink".to_owned()];
-        let signs = Signs { down: &down, missing_rights: &rights, depth: 20_000, ..well() };
+        let refusals = ["beat: loading: LOADING Redis is loading the dataset in memory".to_owned()];
+        let signs = Signs { down: &down, missing_rights: &rights, refusals: &refusals, depth: 20_000, ..well() };
         let health = Health::judge(&signs, &Thresholds::default());
         assert_eq!((health.status, health.ready), (Status::Unhealthy, true));
-        assert_eq!(codes(&signs).1, ["redis_down", "missing_right", "depth"]);
+        assert_eq!(codes(&signs).1, ["redis_down", "missing_right", "redis_refuses", "depth"]);
         assert_eq!(health.reasons[0].detail, "the connection for reading has been down for 1.5 s: unreachable: connection refused");
         assert!(health.reasons[1].detail.contains("+unlink"));
     }

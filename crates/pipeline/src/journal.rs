@@ -1,14 +1,17 @@
-//! What the loop writes to the log: one summary a second at most, failures as they come, single deliveries only at DEBUG. Never a key.
+//! What the loop writes to the log: one summary a second at most, what begins to be wrong and that it is over, single deliveries and faults
+//! only at DEBUG. Never a key.
 
 use std::time::{Duration, Instant};
 
-use unstale_batcher::Batch;
+use unstale_batcher::{Batch, TargetState};
 use unstale_connect::Fault;
 use unstale_events::StreamKind;
 use unstale_sink::Delivery;
-use unstale_source::{Claimed, Letter};
+use unstale_source::Letter;
 
 use crate::stats::{Stats, Tally};
+use crate::walk::Whose;
+use crate::watch::Complaint;
 
 /// The shortest time between two summaries.
 const SUMMARY: Duration = Duration::from_secs(1);
@@ -17,43 +20,34 @@ const SUMMARY: Duration = Duration::from_secs(1);
 pub(crate) fn delivered(batch: &Batch, delivery: &Delivery) {
     let operations: Vec<&str> = batch.operations.iter().collect();
     let correlation_ids: Vec<&str> = batch.correlation_ids.iter().collect();
-    let deleted: u64 = delivery.deleted.iter().sum();
-    if delivery.is_complete() {
-        tracing::debug!(
-            priority = batch.priority.name(),
-            targets = batch.targets.len(),
-            entries = batch.entries.len(),
-            deleted,
-            ?operations,
-            ?correlation_ids,
-            "delivered a batch"
-        );
-        return;
-    }
-    let done = delivery.states.iter().filter(|state| **state == unstale_batcher::TargetState::Done).count();
-    let why = delivery.errors.last().map(|trouble| format!("{} failed: {}", trouble.stage.name(), trouble.fault));
-    tracing::warn!(
+    tracing::debug!(
         priority = batch.priority.name(),
         targets = batch.targets.len(),
-        done,
-        deleted,
+        entries = batch.entries.len(),
+        deleted = delivery.deleted.iter().sum::<u64>(),
+        failed = failures(delivery),
         ?operations,
         ?correlation_ids,
-        why = why.as_deref().unwrap_or("given up"),
-        "a batch was not delivered whole; what failed stays pending and is tried again"
+        "delivered a batch"
     );
 }
 
 /// The second deletes of a batch ended.
 pub(crate) fn repeated(batch: &Batch, delivery: &Delivery) {
-    if let Some(trouble) = delivery.errors.last().filter(|_| !delivery.is_complete()) {
-        tracing::warn!(
-            priority = batch.priority.name(),
-            targets = batch.targets.len(),
-            why = %trouble.fault,
-            "a batch was delivered, but not all of it deleted once more; its entries stay pending and are tried again"
-        );
-    }
+    let (priority, targets) = (batch.priority.name(), batch.targets.len());
+    tracing::debug!(priority, targets, failed = failures(delivery), "deleted what was to be deleted once more");
+}
+
+/// What of a batch could not be delivered, and why.
+pub(crate) fn failed(batch: &Batch, delivery: &Delivery) -> String {
+    let (failed, all) = (failures(delivery), delivery.states.len());
+    let why = delivery.errors.last().map(|trouble| format!("{}: {}", trouble.stage.name(), trouble.fault));
+    let why = why.as_deref().unwrap_or("given up");
+    format!("{failed} of {all} targets of a {} batch, {why}", batch.priority.name())
+}
+
+fn failures(delivery: &Delivery) -> usize {
+    delivery.states.iter().filter(|state| **state == TargetState::Failed).count()
 }
 
 /// An entry went to the dead letters.
@@ -62,24 +56,42 @@ pub(crate) fn buried(letter: &Letter) {
     tracing::warn!(stream = letter.stream, entry = %letter.id, reasons = codes.join(","), "an entry went to the dead letters");
 }
 
-/// Entries were taken over. Those that travel alone come one by one, and may be many.
-pub(crate) fn claimed(kind: StreamKind, claimed: &Claimed, alone: bool) {
-    let entries = claimed.entries.len() + claimed.heavy.len();
-    if alone {
-        tracing::debug!(stream = kind.name(), entries, "took over a suspect, to be delivered alone");
-    } else if entries > 0 {
-        tracing::info!(stream = kind.name(), entries, "took over pending entries");
+/// A walk has ended.
+pub(crate) fn walked(kind: StreamKind, whose: Whose, entries: usize) {
+    match (whose, entries) {
+        (_, 0) => {}
+        (Whose::Own, _) => tracing::info!(stream = kind.name(), entries, "took up pending entries of this instance again"),
+        (Whose::Others, _) => tracing::info!(stream = kind.name(), entries, "took over pending entries"),
     }
 }
 
-/// Something went wrong outside a delivery.
+/// Something went wrong outside a delivery; if it lasts, it becomes a [`Complaint`] or a connection that is down.
 pub(crate) fn trouble(stage: &str, fault: &Fault) {
-    tracing::warn!(stage, %fault, "Redis did not do what was asked; it is asked again");
+    tracing::debug!(stage, %fault, "Redis did not do what was asked; it is asked again");
 }
 
-/// Where a stream should be there is something else.
-pub(crate) fn no_stream(key: &str, fault: &Fault) {
-    tracing::warn!(%fault, "the key {key} is no stream: rename or delete it; until then nothing can be read from it");
+/// Something begins to be wrong.
+pub(crate) fn complaint(complaint: &Complaint, detail: &str) {
+    match complaint {
+        Complaint::Right(right) => {
+            tracing::warn!(fault = detail, "the Redis user may not do what is needed: grant {right} (see `unstale check --acl`)");
+        }
+        Complaint::NoStream(key) => {
+            tracing::warn!("the key {key} is no stream (wrong_type): rename or delete it; until then nothing can be read from it");
+        }
+        Complaint::Refusal(_) => tracing::warn!(fault = detail, "Redis can be reached, but doesn't do what is asked; it is asked again"),
+        Complaint::Undelivered => tracing::warn!(why = detail, "deliveries fail; what failed stays pending and is tried again"),
+    }
+}
+
+/// It is over.
+pub(crate) fn over(complaint: &Complaint) {
+    match complaint {
+        Complaint::Right(right) => tracing::info!("the right {right} was not missed any more for a while"),
+        Complaint::NoStream(key) => tracing::info!("the key {key} was not found to be something else than a stream any more"),
+        Complaint::Refusal(kind) => tracing::info!(kind, "Redis does what is asked again"),
+        Complaint::Undelivered => tracing::info!("what had failed is delivered"),
+    }
 }
 
 /// Nobody read the ordinary stream, nor could have.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use unstale_batcher::{Batch, Settlement, Verdict};
+use unstale_batcher::{Batch, Settlement, TargetState, Verdict};
 use unstale_events::{EntryId, StreamKind};
 use unstale_sink::{Delivery, Sink};
 
@@ -24,9 +24,7 @@ impl State {
         let settlement = batch.settle(&delivery.states);
         self.count(batch, delivery, &settlement.counts, settlement.done.iter().map(|(_, id)| *id), *closed, now);
         journal::delivered(batch, delivery);
-        for trouble in &delivery.errors {
-            self.watch.missing(&trouble.fault, now);
-        }
+        self.watch_delivery(batch, delivery, now);
         for (ticket, verdict) in &settlement.requests {
             self.answer(*ticket, verdict, delivery);
         }
@@ -44,10 +42,19 @@ impl State {
         self.stats.notices_mut().published += delivery.notices;
         for trouble in &delivery.errors {
             self.stats.error(trouble.stage.name(), trouble.fault.kind.name(), trouble.count);
-            self.watch.missing(&trouble.fault, now);
         }
         journal::repeated(batch, delivery);
+        self.watch_delivery(batch, delivery, now);
         self.settle(batch, batch.settle(&delivery.states), *ground, inputs, now);
+    }
+
+    fn watch_delivery(&mut self, batch: &Batch, delivery: &Delivery, now: Instant) {
+        for trouble in delivery.errors.iter().filter(|trouble| trouble.fault.is_transient()) {
+            self.watch.met(trouble.stage.name(), &trouble.fault, now);
+        }
+        if delivery.states.contains(&TargetState::Failed) {
+            self.watch.undelivered(journal::failed(batch, delivery), now);
+        }
     }
 
     /// Lets go of a batch: what is done is owed to its group, what is dead is buried, what failed is left pending, and so is what was done

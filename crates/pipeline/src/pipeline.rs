@@ -203,6 +203,9 @@ impl State {
                 inputs.streams().into_iter().for_each(|stream| stream.recovery.reconnected(now));
             }
             self.next_look = now + if self.watch.all_up() { LOOK } else { LOOK_DOWN };
+            if inputs.critical.has_caught_up() && inputs.ordinary.has_caught_up() {
+                self.watch.all_delivered();
+            }
             let health = self.watch.judge(&self.stats, self.draining.is_some(), now);
             inputs.seat.publish_health(health);
             self.summary.write(&self.stats, now);

@@ -181,16 +181,20 @@ impl Recovery {
         self.others.get_or_insert_with(|| Walk::others(dead, stuck));
     }
 
-    /// The next steps of the walks under way. Those that have ended are done with.
+    /// The next steps of the walks under way.
     pub(crate) fn steps(&mut self, has_room: bool) -> Vec<(Whose, Step)> {
         let walks = [&mut self.own, &mut self.others].into_iter().flatten();
-        let steps = walks.filter_map(|walk| Some((walk.whose(), walk.step(has_room)?))).collect();
-        if let Some(walk) = self.own.take_if(|walk| walk.has_ended()) {
+        walks.filter_map(|walk| Some((walk.whose(), walk.step(has_room)?))).collect()
+    }
+
+    /// The walks that have ended.
+    pub(crate) fn ended(&mut self) -> impl Iterator<Item = Walk> {
+        let own = self.own.take_if(|walk| walk.has_ended());
+        if let Some(walk) = &own {
             // All that was given up before was claimed, or is gone, or is a suspect that is found again.
             self.given_up_before = walk.passed_over;
         }
-        self.others.take_if(|walk| walk.has_ended());
-        steps
+        own.into_iter().chain(self.others.take_if(|walk| walk.has_ended()))
     }
 
     pub(crate) fn walk(&mut self, whose: Whose) -> Option<&mut Walk> {

@@ -9,6 +9,7 @@ use unstale_events::{EntryId, StreamKind};
 use unstale_source::{Delivered, EntryLimit, Group, Reader};
 
 use crate::chores::{self, Chore};
+use crate::journal;
 use crate::recovery::{PAUSES, Recovery, Suspect};
 use crate::walk::{Found, Step, Whose};
 
@@ -110,6 +111,11 @@ impl Stream {
     /// How many entries are this process's to finish: held, or given up.
     pub(crate) fn unfinished(&self) -> usize {
         self.held.len() + self.recovery.given_up()
+    }
+
+    /// Whether nothing is left of what was given up or taken over.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.claimed == 0 && self.recovery.given_up() == 0
     }
 
     /// Whether nothing is left to finish, nor can anything come.
@@ -244,6 +250,7 @@ impl Stream {
                 Step::Claim(found, min_idle) => self.claim(found, min_idle, whose, limit),
             });
         }
+        self.recovery.ended().for_each(|walk| journal::walked(group.kind(), walk.whose(), walk.taken));
         if let Some(Suspect { id, deliveries, whose, min_idle }) = self.recovery.next_suspect() {
             chores.push(self.claim(vec![(id, deliveries)], min_idle, whose, limit));
         }

@@ -1,22 +1,58 @@
-//! What is watched for the health report: connections, the time that Redis takes to answer, rights that were found missing.
+//! What is watched for the health report and the log: connections, the time that Redis takes to answer, and what it doesn't do.
+//!
+//! Each change is told once: when something begins, and when it is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use unstale_connect::{Fault, Link};
+use unstale_connect::{Fault, FaultKind, Link};
 use unstale_events::StreamKind;
 
 use crate::health::{Down, Health, Signs, Thresholds};
+use crate::journal;
 use crate::pipeline::CONTROL;
 use crate::settings::Line;
 use crate::stats::Stats;
 
-/// How long a missing right is reported after it was last missed.
-const REMEMBERED: Duration = Duration::from_secs(30);
+/// Something wrong with what Redis does, though it can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Complaint {
+    /// The user lacks this right.
+    Right(String),
+    /// This key should be a stream and is none.
+    NoStream(String),
+    /// It refuses what is asked with this kind of fault.
+    Refusal(&'static str),
+    /// Deliveries are given up.
+    Undelivered,
+}
 
-/// How long a key that is no stream is reported after it was last met: every instance meets it within seconds if it is there still.
-const LOOKED_AGAIN: Duration = Duration::from_secs(6);
+impl Complaint {
+    /// What a fault says about the installation. That Redis can't be reached is the connections' to tell, and a
+    /// group that is missed is made.
+    fn of(fault: &Fault) -> Option<Self> {
+        match fault.kind {
+            FaultKind::Unreachable | FaultKind::Timeout | FaultKind::NoGroup | FaultKind::NoKey | FaultKind::GroupExists => None,
+            _ => Some(fault.missing_right().map_or(Self::Refusal(fault.kind.name()), Self::Right)),
+        }
+    }
+
+    /// After so long without being met it is over: what may go wrong is tried that often.
+    fn lasts(&self) -> Duration {
+        match self {
+            Self::Right(_) | Self::Undelivered => Duration::from_secs(30),
+            Self::NoStream(_) | Self::Refusal(_) => Duration::from_secs(6),
+        }
+    }
+}
+
+/// When it was met last, and what was said of it.
+#[derive(Debug)]
+struct Met {
+    last: Instant,
+    detail: String,
+}
 
 /// The connections over which is done what is acknowledged later, and that which acknowledges it.
 const EFFECTS: [&str; 5] = ["deliver", "deliver_critical", "scan", "scan_critical", CONTROL];
@@ -32,8 +68,7 @@ pub(crate) struct Watch {
     limits: Thresholds,
     connected_once: bool,
     answer: Option<Duration>,
-    missing: BTreeMap<String, Instant>,
-    no_streams: BTreeMap<String, Instant>,
+    complaints: BTreeMap<Complaint, Met>,
 }
 
 /// The connections to one server.
@@ -41,6 +76,8 @@ pub(crate) struct Watch {
 struct Server {
     name: String,
     lines: Vec<Line>,
+    /// The generation of each of them that was up last.
+    generations: BTreeMap<String, u64>,
     /// How often the process behind each has been replaced by another.
     replaced: Vec<u64>,
     /// Whether the log says that all of them are up.
@@ -53,13 +90,19 @@ impl Watch {
         for line in lines {
             match servers.iter_mut().find(|server| server.name == line.server) {
                 Some(server) => server.lines.push(line),
-                None => servers.push(Server { name: line.server.clone(), lines: vec![line], replaced: Vec::new(), said: None }),
+                None => servers.push(Server {
+                    name: line.server.clone(),
+                    lines: vec![line],
+                    generations: BTreeMap::new(),
+                    replaced: Vec::new(),
+                    said: None,
+                }),
             }
         }
         for server in &mut servers {
             server.replaced.resize(server.lines.len(), 0);
         }
-        Self { servers, began: now, limits, connected_once: false, answer: None, missing: BTreeMap::new(), no_streams: BTreeMap::new() }
+        Self { servers, began: now, limits, connected_once: false, answer: None, complaints: BTreeMap::new() }
     }
 
     /// Whether all connections were up at the last look.
@@ -99,16 +142,45 @@ impl Watch {
         self.answer = Some(took);
     }
 
-    /// Takes note of a right that the user lacks, if that is what the fault says.
-    pub(crate) fn missing(&mut self, fault: &Fault, now: Instant) {
-        if let Some(right) = fault.missing_right() {
-            self.missing.insert(right, now);
+    /// Takes note of a fault, if it says something about the installation.
+    pub(crate) fn met(&mut self, stage: &'static str, fault: &Fault, now: Instant) {
+        if let Some(complaint) = Complaint::of(fault) {
+            self.complain(complaint, format!("{stage}: {fault}"), now);
         }
     }
 
     /// Takes note of a key that should be a stream and is none.
     pub(crate) fn no_stream(&mut self, key: &str, now: Instant) {
-        self.no_streams.insert(key.to_owned(), now);
+        self.complain(Complaint::NoStream(key.to_owned()), String::new(), now);
+    }
+
+    /// Takes note of deliveries that were given up.
+    pub(crate) fn undelivered(&mut self, why: String, now: Instant) {
+        self.complain(Complaint::Undelivered, why, now);
+    }
+
+    /// Nothing is left of what was given up.
+    pub(crate) fn all_delivered(&mut self) {
+        if self.complaints.remove(&Complaint::Undelivered).is_some() {
+            journal::over(&Complaint::Undelivered);
+        }
+    }
+
+    fn complain(&mut self, complaint: Complaint, detail: String, now: Instant) {
+        if !self.complaints.contains_key(&complaint) {
+            journal::complaint(&complaint, &detail);
+        }
+        self.complaints.insert(complaint, Met { last: now, detail });
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.complaints.retain(|complaint, met| {
+            let lasts = now.saturating_duration_since(met.last) < complaint.lasts();
+            if !lasts {
+                journal::over(complaint);
+            }
+            lasts
+        });
     }
 
     /// Looks at the connections, and logs once what has changed. Returns whether a server is there (again).
@@ -122,8 +194,7 @@ impl Watch {
 
     /// Weighs everything.
     pub(crate) fn judge(&mut self, stats: &Stats, draining: bool, now: Instant) -> Health {
-        self.missing.retain(|_, last| now.saturating_duration_since(*last) < REMEMBERED);
-        self.no_streams.retain(|_, last| now.saturating_duration_since(*last) < LOOKED_AGAIN);
+        self.forget(now);
         let reasons: Vec<_> = self
             .lines()
             .filter_map(|Line { role, link, .. }| match &*link.borrow() {
@@ -132,8 +203,15 @@ impl Watch {
             })
             .collect();
         let down: Vec<_> = reasons.iter().map(|(role, since, why)| Down { role, since: *since, why }).collect();
-        let missing: Vec<String> = self.missing.keys().cloned().collect();
-        let no_streams: Vec<String> = self.no_streams.keys().cloned().collect();
+        let (mut missing, mut no_streams, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+        for (complaint, met) in &self.complaints {
+            match complaint {
+                Complaint::Right(right) => missing.push(right.clone()),
+                Complaint::NoStream(key) => no_streams.push(key.clone()),
+                Complaint::Refusal(_) => refusals.push(met.detail.clone()),
+                Complaint::Undelivered => {}
+            }
+        }
         let streams = StreamKind::ALL.map(|kind| stats.stream(kind));
         Health::judge(
             &Signs {
@@ -142,6 +220,7 @@ impl Watch {
                 down: &down,
                 missing_rights: &missing,
                 no_streams: &no_streams,
+                refusals: &refusals,
                 depth: stats.depth(),
                 ping: self.answer,
                 error_rate: stats.error_rate(now),
@@ -156,15 +235,23 @@ impl Watch {
 impl Server {
     /// Returns whether it is there (again), and says so, or that it is gone.
     fn look(&mut self, stats: &mut Stats, is_late: bool) -> bool {
-        let mut down = Vec::new();
+        let (mut down, mut remade) = (Vec::new(), Vec::new());
         for Line { role, link, .. } in &self.lines {
             let link = link.borrow();
             stats.link(role, link.is_up());
-            if let Link::Down { why, .. } = &*link {
-                down.push((&**role, why.clone()));
+            match &*link {
+                Link::Down { why, .. } => down.push((&**role, why.clone())),
+                Link::Up { generation, .. } => {
+                    let known = self.generations.insert(role.clone(), *generation);
+                    remade.extend(known.filter(|known| known < generation).map(|_| &**role));
+                }
             }
         }
         let server = &*self.name;
+        // Between two looks; one that was down at a look is told of below.
+        if self.said == Some(true) && down.is_empty() && !remade.is_empty() {
+            tracing::warn!(server, connections = remade.join(","), "connections to Redis ended, and were made again at once");
+        }
         match down.first() {
             None if self.said != Some(true) => {
                 tracing::info!(server, "connected to Redis");

@@ -174,6 +174,81 @@ fn a_value_in_a_key_is_only_that_key() {
 }
 
 #[test]
+fn whatever_bytes_a_value_has_nothing_but_the_key_that_it_makes_is_deleted() {
+    let mut world = world();
+    let near = ["p:", "p:a", "p:*", "p:\u{fffd}", "p:x", "p:xx"];
+    let (large, larger) = ("x".repeat(1_000_000), "x".repeat((1 << 20) + 1));
+    world.seed(near);
+    world.seed([format!("p:{large}")]);
+    let hostile: [(&[u8], &str); 6] = [
+        (b"", "missing_attribute"),
+        (b"\xff\xfe", "missing_attribute"),
+        (b"a\xff", "missing_attribute"),
+        (b"\0", ""),
+        (large.as_bytes(), ""),
+        (larger.as_bytes(), "too_large"),
+    ];
+    for (value, code) in hostile {
+        for kind in ["Changed", "Swept"] {
+            let shown = value[..value.len().min(10)].escape_ascii();
+            let id = world.add(&[b"type", kind.as_bytes(), b"x", value]);
+            world.wait_done();
+            let letter = world.dead_letters().into_iter().find(|letter| letter.get("dead_entry") == id);
+            match (kind, code) {
+                // An optional value that is empty leaves the target out.
+                ("Swept", "missing_attribute") if value.is_empty() => assert!(letter.is_none(), "{letter:?}"),
+                (_, "") => assert!(letter.is_none(), "{kind} {shown}: {letter:?}"),
+                _ => assert!(letter.is_some_and(|letter| letter.reason().starts_with(code)), "{kind} {shown} should be {code}"),
+            }
+        }
+    }
+    assert_eq!(
+        others(&mut world),
+        near.map(str::to_owned).into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    );
+}
+
+/// A page in a browser can reach a loopback port, by DNS rebinding too.
+#[test]
+fn a_page_of_another_origin_can_delete_nothing() {
+    let mut world = world();
+    world.seed(["p:a"]);
+    let address = world.sidecar.http();
+    let port = address.rsplit(':').next().expect("an address has a port");
+    let rebound = format!("attacker.example:{port}");
+    let json = "application/json";
+    let requests: [(&str, &[(&str, &str)]); 7] = [
+        ("another origin", &[("Content-Type", json), ("Origin", "https://attacker.example")]),
+        ("the origin of a sandboxed frame", &[("Content-Type", json), ("Origin", "null")]),
+        ("another port of the same host", &[("Content-Type", json), ("Origin", "http://127.0.0.1:1")]),
+        ("a name that was rebound", &[("Content-Type", json), ("Host", &rebound)]),
+        (
+            "a name that was rebound, and its origin",
+            &[("Content-Type", json), ("Host", &rebound), ("Origin", &format!("http://{rebound}"))],
+        ),
+        ("a form, which needs no preflight", &[("Content-Type", "text/plain")]),
+        ("no content type", &[]),
+    ];
+    for path in ["/v1/invalidate?wait=deleted", "/v1/invalidate", "/v1/events"] {
+        for (who, headers) in requests {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let mut request = agent.post(format!("{address}{path}"));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let body = if path == "/v1/events" { r#"{"type":"Changed","x":"a"}"# } else { r#"{"keys":["p:a"]}"# };
+            let status = request.send(body.as_bytes()).expect("it is answered").status().as_u16();
+            assert!((400..500).contains(&status), "{who} to {path}: {status}");
+        }
+    }
+    assert_eq!(reason_of(&mut world, "Changed", &[("x", "b")]), "", "all that was accepted is done");
+    assert_eq!(others(&mut world), ["p:a"]);
+    // And this is how it would have been deleted.
+    assert_eq!(world.sidecar.post("/v1/invalidate?wait=deleted", &serde_json::json!({"keys": ["p:a"]})).0, 200);
+    assert_eq!(others(&mut world), [""; 0]);
+}
+
+#[test]
 fn no_key_is_in_logs_metrics_or_stats() {
     let mut world = world();
     let secret = "s3cr3t-0123456789";

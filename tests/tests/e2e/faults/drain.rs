@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, World};
 
-use super::kit::{Flow, assert_nothing_lost, back, clock, pending, publish, routes, slow, wait_given_up, wait_pending};
+use super::kit::{Flow, TELLING, assert_nothing_lost, back, clock, pending, publish, routes, slow, wait_given_up, wait_pending};
 
 fn slow_keys(count: usize) -> std::collections::BTreeSet<String> {
     (0..count).map(|number| format!("slow:{number}")).collect()
@@ -80,7 +80,7 @@ fn work_that_was_given_up_is_not_finished() {
 fn draining_it_goes_on_trying_until_the_deadline() {
     let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
     let mut bus = Bus::new(&redis);
-    let mut sidecar = Setup::on(&redis).config(&routes()).set("retry.budget=300ms").start(&redis);
+    let mut sidecar = Setup::on(&redis).config(&routes()).set("retry.budget=300ms").set(TELLING).start(&redis);
     publish(&mut bus, "events", "Touched", 0..5);
     wait_pending(&mut bus, "events", 5);
     redis.kill();

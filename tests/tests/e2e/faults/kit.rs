@@ -146,13 +146,16 @@ pub(crate) fn added_at(id: &str) -> i64 {
     id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or_else(|| panic!("{id} is no id"))
 }
 
-/// Waits until a sidecar has given deliveries up so many times, the second ones of a batch included.
+/// Has a sidecar tell of each delivery; else it tells when they begin to fail.
+pub(crate) const TELLING: &str = "log.level=info,unstale_pipeline::journal=debug";
+
+/// Waits until a sidecar that is [`TELLING`] has given deliveries up so many times, the second ones of a batch included.
 #[track_caller]
 pub(crate) fn wait_given_up(sidecar: &Sidecar, times: usize) {
     wait_until_sync("deliveries to be given up", PATIENCE, || {
         let log = sidecar.log();
-        let given_up = log.matches("stays pending and is tried again").count() + log.matches("stay pending and are tried again").count();
-        if given_up >= times { Ok(()) } else { Err(log) }
+        let failed = log.lines().filter(|line| line.contains(" failed=") && !line.contains(" failed=0") && line.contains("DEBUG"));
+        if failed.count() >= times { Ok(()) } else { Err(log) }
     });
 }
 

@@ -3,11 +3,13 @@
 
 mod drain;
 mod fleet;
+mod flood;
 mod kills;
 mod kit;
 mod outages;
 mod poison;
 mod rights;
 mod start;
+mod states;
 mod trimming;
 mod urgent;

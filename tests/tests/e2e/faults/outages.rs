@@ -6,7 +6,7 @@ use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar, World};
 
 use super::kit::{
-    announced, assert_nothing_lost, back, cpu_time, pass, pending, publish, routes, slow, things, wait_given_up, wait_pending,
+    TELLING, announced, assert_nothing_lost, back, cpu_time, pass, pending, publish, routes, slow, things, wait_given_up, wait_pending,
 };
 
 /// How long the outages last in which processor time is measured.
@@ -23,6 +23,20 @@ fn endure(sidecar: &Sidecar, what: &str) {
     eprintln!("{what}: {used:?} of processor time in {OUTAGE:?}, {} lines", said.len());
     assert!(used < Duration::from_millis(300), "{used:?}");
     assert!(said.len() <= 12, "a flood of {} lines:\n{}", said.len(), said.join("\n"));
+    assert_eq!(log.matches("Redis can't be reached").count(), 1, "{log}");
+    let (_, body) = sidecar.get("/healthz");
+    assert!(body.contains("unhealthy") && body.contains("redis_down"), "{body}");
+}
+
+/// It says once that Redis is back, and is well again.
+#[track_caller]
+fn recovered(sidecar: &Sidecar) {
+    wait_until_sync("health to say nothing of Redis", PATIENCE, || {
+        let (_, body) = sidecar.get("/healthz");
+        if body.contains("redis_") { Err(body) } else { Ok(()) }
+    });
+    let log = sidecar.log();
+    assert_eq!((log.matches("connected to Redis").count(), log.matches("Redis can't be reached").count()), (2, 1), "{log}");
 }
 
 fn quick(setup: Setup) -> Setup {
@@ -42,6 +56,7 @@ fn a_paused_redis_costs_no_event_and_no_processor_time() {
     world.wait_settled();
     let slow = (0..50).map(|number| format!("slow:{number}"));
     assert_nothing_lost(&mut world, &things(100..200).into_iter().chain(slow).collect());
+    recovered(&world.sidecar);
 }
 
 /// All beats are old after a pause; nobody may be judged by them.
@@ -86,7 +101,31 @@ fn a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
     bus.wait_settled();
     let slow = (0..50).map(|number| format!("slow:{number}"));
     assert_nothing_lost(&mut bus, &things(0..600).into_iter().chain(slow).collect());
-    assert!(sidecar.log().contains("Redis can't be reached") && sidecar.log().contains("connected to Redis"), "{}", sidecar.log());
+    recovered(&sidecar);
+}
+
+/// The figure that matters to who waits: from the first answer of a Redis that was away to the last event that it left unfinished.
+#[test]
+fn within_two_seconds_of_its_first_answer_all_is_done_that_an_outage_left() {
+    let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
+    let mut bus = Bus::new(&redis);
+    let _sidecar = quick(Setup::on(&redis)).start(&redis);
+    publish(&mut bus, "events", "Touched", 0..50);
+    publish(&mut bus, "events:critical", "TouchedAtOnce", 50..100);
+    wait_pending(&mut bus, "events", 50);
+    redis.kill();
+    pass(OUTAGE);
+    redis.launch();
+    wait_until_sync("its first answer", PATIENCE, || bus.try_cmd(&["PING"]).map(drop));
+    let answered = std::time::Instant::now();
+    publish(&mut bus, "events", "Changed", 0..100);
+    publish(&mut bus, "events:critical", "Revoked", 100..120);
+    bus.wait_done();
+    let took = answered.elapsed();
+    eprintln!("after a restart of Redis all was done {took:?} after its first answer");
+    assert!(took <= Duration::from_secs(2), "{took:?}");
+    let slow = (0..100).map(|number| format!("slow:{number}"));
+    assert_nothing_lost(&mut bus, &things(0..120).into_iter().chain(slow).collect());
 }
 
 /// In an outage good entries gather deliveries; none of these is theirs.
@@ -94,7 +133,7 @@ fn a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
 fn outages_that_come_again_and_again_bury_nobody() {
     let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
     let mut bus = Bus::new(&redis);
-    let setup = Setup::on(&redis).config(&slow("1s")).set("retry.budget=300ms").set("redis.main.command_timeout=500ms");
+    let setup = Setup::on(&redis).config(&slow("1s")).set("retry.budget=300ms").set(TELLING).set("redis.main.command_timeout=500ms");
     let sidecar = setup.start(&redis);
     publish(&mut bus, "events", "Touched", 0..5);
     let mut told = 0;

@@ -1,7 +1,11 @@
 //! Entries that seem to end every process that touches them.
 
-use unstale_testkit::wait_until_sync;
-use unstale_tests::{PATIENCE, World};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use unstale_testkit::{Listener, Redis, Tap, Verdict, wait_until_sync};
+use unstale_tests::{Bus, PATIENCE, Setup, World};
 
 use super::kit::{assert_nothing_lost, publish, routes, things};
 
@@ -60,4 +64,59 @@ fn suspects_travel_alone() {
         let names: Vec<String> = consumers.array().iter().filter_map(|info| info.field("name")).map(unstale_testkit::Value::text).collect();
         if names.contains(&"ghost-1".to_owned()) { Err(format!("{names:?}")) } else { Ok(()) }
     });
+}
+
+/// Kills the process whose number this is whenever it is about to delete what the poison names.
+#[derive(Default)]
+struct Deadly {
+    pid: AtomicU32,
+    kills: AtomicU32,
+}
+
+impl Listener for Deadly {
+    fn asked(&self, command: &mut Vec<Vec<u8>>) -> Verdict {
+        if !command.iter().any(|word| word == b"thing:666") {
+            return Verdict::Pass;
+        }
+        let pid = self.pid.load(Ordering::SeqCst).to_string();
+        let killed = Command::new("sh").args(["-c", &format!("kill -9 {pid}")]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "{pid} can't be killed");
+        self.kills.fetch_add(1, Ordering::SeqCst);
+        Verdict::Cut
+    }
+}
+
+#[test]
+fn of_a_thousand_entries_one_of_which_kills_every_process_only_that_one_is_buried() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let deadly = Arc::new(Deadly::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be made");
+    let tap = runtime.block_on(Tap::start(redis.address(), Arc::clone(&deadly) as Arc<dyn Listener>));
+    let ids = publish(&mut bus, "events", "Changed", 0..1001);
+    let start = || {
+        let sidecar = Setup::at(tap.url()).config(&routes()).spawn();
+        deadly.pid.store(sidecar.pid(), Ordering::SeqCst);
+        sidecar
+    };
+    let mut sidecar = start();
+    wait_until_sync("one entry to be buried and the others to be done", PATIENCE * 6, || {
+        if sidecar.ended().is_some() {
+            sidecar = start();
+        }
+        let standing = bus.standing("events")?;
+        if standing.is_done() {
+            Ok(())
+        } else {
+            Err(format!("{} kills, {standing:?}\n{}", deadly.kills.load(Ordering::SeqCst), sidecar.log()))
+        }
+    });
+    let (letters, kills) = (bus.dead_letters(), deadly.kills.load(Ordering::SeqCst));
+    eprintln!("an entry that kills the process, among 1,000 good ones: {kills} kills, {} dead letters", letters.len());
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!((letters[0].codes(), letters[0].get("dead_entry")), (vec!["deliveries".to_owned()], ids[666].clone()));
+    assert_eq!(kills, 5, "it was delivered max_deliveries times");
+    assert_eq!(bus.keys(), ["thing:666".to_owned()].into());
+    let announced = super::kit::announced(&mut bus);
+    assert_eq!(announced, things(0..1001).into_iter().filter(|key| key != "thing:666").collect());
 }
