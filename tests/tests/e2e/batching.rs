@@ -61,7 +61,7 @@ fn totals(world: &World, wanted: impl Fn(&Json) -> bool) -> Json {
 }
 
 #[test]
-fn of_4_requests_with_3_of_one_key_2_are_processed_and_2_coalesced() {
+fn p7_1_of_4_requests_with_3_of_one_key_2_are_processed_and_2_coalesced() {
     let mut world = world(&["batching.window=2s"]);
     world.seed(["k:a", "k:b"]);
     open_window(&mut world, "Normal");
@@ -162,7 +162,7 @@ fn pairs(world: &mut World, kind: &str, count: usize) -> Vec<i64> {
 }
 
 #[test]
-fn critical_is_done_within_50_ms() {
+fn p4_1_critical_is_done_within_50_ms() {
     let mut world = world(&[]);
     let (median, p90) = shown("critical", &pairs(&mut world, "Critical", 50));
     assert!(median <= 25 && p90 <= 50, "median {median} ms, p90 {p90} ms");
@@ -210,7 +210,7 @@ fn the_first_event_after_silence_doesnt_wait() {
 }
 
 #[test]
-fn critical_waits_for_no_backlog() {
+fn p4_2_critical_waits_for_no_backlog() {
     let mut world = world(&["batching.max_size=10"]);
     world.seed(["k:revoked"]);
     let mut ids = Vec::new();

@@ -1,5 +1,7 @@
 //! P4 and P5: whatever the backlog, memory is bounded, and critical events find a free place.
 
+use std::collections::BTreeSet;
+
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup};
 
@@ -26,7 +28,7 @@ fn backlog(bus: &mut Bus, events: std::ops::Range<usize>, note: usize) {
 }
 
 #[test]
-fn memory_is_bounded_whatever_the_backlog() {
+fn p5_1_memory_is_bounded_whatever_the_backlog() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     backlog(&mut bus, 0..60_000, 2000);
@@ -39,7 +41,7 @@ fn memory_is_bounded_whatever_the_backlog() {
 }
 
 #[test]
-fn past_the_bound_reading_stops_but_for_critical_events() {
+fn p4_5_past_the_bound_reading_stops_but_for_critical_events() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let setup = Setup::on(&redis).config(ROUTES).set("limits.memory=1MiB").set("limits.entry=16KiB").set("batching.windows.low=10m");
@@ -66,7 +68,7 @@ fn past_the_bound_reading_stops_but_for_critical_events() {
 }
 
 #[test]
-fn memory_is_bounded_also_if_every_entry_is_as_large_as_it_may_be() {
+fn p5_2_memory_is_bounded_also_if_every_entry_is_as_large_as_it_may_be() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     for _ in 0..50 {
@@ -81,7 +83,7 @@ fn memory_is_bounded_also_if_every_entry_is_as_large_as_it_may_be() {
 }
 
 #[test]
-fn requests_past_the_bound_are_refused() {
+fn p5_8_requests_past_the_bound_are_refused() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let sidecar = Setup::on(&redis).config(ROUTES).set("limits.memory=4MiB").set("limits.entry=1MiB").start(&redis);
@@ -100,7 +102,7 @@ fn requests_past_the_bound_are_refused() {
 }
 
 #[test]
-fn what_a_dead_consumer_left_is_taken_over_within_the_bound() {
+fn p5_3_what_a_dead_consumer_left_is_taken_over_within_the_bound() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     bus.cmd(&["XGROUP", "CREATE", "unstale:events", "unstale", "0", "MKSTREAM"]);
@@ -126,7 +128,7 @@ const READ: &str = "redis.call('XREADGROUP', 'GROUP', 'unstale', ARGV[1], 'COUNT
 
 /// Each field takes memory beside its text, so many of them are as bad as large ones.
 #[test]
-fn entries_of_hundreds_of_thousands_of_fields_are_buried_and_hold_nobody_up() {
+fn p5_5_entries_of_hundreds_of_thousands_of_fields_are_buried_and_hold_nobody_up() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let many: Vec<String> = (0..500_000).flat_map(|field| [format!("{field:x}"), "1".to_owned()]).collect();
@@ -139,7 +141,9 @@ fn entries_of_hundreds_of_thousands_of_fields_are_buried_and_hold_nobody_up() {
     bus.wait_settled();
     println!("16 entries of 500,000 fields: {} MB at the most", sidecar.peak_bytes() >> 20);
     let letters = bus.dead_letters();
-    assert_eq!(letters.iter().map(|letter| letter.get("dead_entry")).collect::<Vec<_>>(), heavy);
+    // One may be there twice, if the answer to the first came late.
+    let buried: BTreeSet<String> = letters.iter().map(|letter| letter.get("dead_entry")).collect();
+    assert_eq!(buried, heavy.into_iter().collect());
     assert!(letters.iter().all(|letter| letter.codes() == ["too_large"] && letter.get("dead_truncated") == "1"), "{letters:?}");
     assert!(letters.iter().all(|letter| letter.fields[0] == ("0".to_owned(), b"1".to_vec())), "{letters:?}");
 }

@@ -102,7 +102,7 @@ fn a_counter_that_is_no_number_is_buried_with_the_rest_done() {
 }
 
 #[test]
-fn a_second_delete_takes_what_a_reader_stored_again_and_is_announced_again() {
+fn p2_3_a_second_delete_takes_what_a_reader_stored_again_and_is_announced_again() {
     let mut world = World::start(ROUTES);
     world.seed(["again:1", "again:list:1"]);
     let id = world.publish("Restored", &[("k", "1")]);
@@ -133,7 +133,7 @@ fn an_event_with_a_second_delete_is_pending_until_then() {
 }
 
 #[test]
-fn notices_are_numbered_and_the_channel_says_what_the_log_says() {
+fn p3_1_notices_are_numbered_and_the_channel_says_what_the_log_says() {
     let mut world = World::start(ROUTES);
     let mut channel = subscriber(&world.redis, &["unstale:notices"]);
     for n in 0..30 {
@@ -157,7 +157,7 @@ fn notices_are_numbered_and_the_channel_says_what_the_log_says() {
 }
 
 #[test]
-fn the_numbers_go_on_in_the_next_process() {
+fn p3_2_the_numbers_go_on_in_the_next_process() {
     let mut world = World::start(ROUTES);
     world.publish("Changed", &[("k", "1")]);
     world.wait_done();
@@ -171,7 +171,7 @@ fn the_numbers_go_on_in_the_next_process() {
 }
 
 #[test]
-fn the_log_is_trimmed_to_its_entries_and_its_numbers_go_on() {
+fn p3_3_the_log_is_trimmed_to_its_entries_and_its_numbers_go_on() {
     let mut world = World::with(|setup| setup.config(ROUTES).set("notices.retain=100").set("batching.enabled=false"));
     world.add_all(&entries("Changed", 0..1000));
     world.wait_settled();
@@ -184,7 +184,7 @@ fn the_log_is_trimmed_to_its_entries_and_its_numbers_go_on() {
 }
 
 #[test]
-fn the_log_is_trimmed_to_its_bytes() {
+fn p5_10_the_log_is_trimmed_to_its_bytes() {
     let mut world = World::with(|setup| setup.config(ROUTES).set("notices.retain_bytes=200KB").set("batching.enabled=false"));
     world.add_all(&entries("Changed", 0..3000));
     world.wait_settled();

@@ -33,7 +33,7 @@ fn a_first_start_is_no_loss() {
 }
 
 #[test]
-fn a_stream_that_vanishes_is_answered_by_one_flush_and_is_read_again() {
+fn p1_16_a_stream_that_vanishes_is_answered_by_one_flush_and_is_read_again() {
     let mut world = World::start(ROUTES);
     settle(&mut world, "1");
     world.cmd(&["DEL", "unstale:events"]);
@@ -56,7 +56,7 @@ fn a_stream_that_vanished_while_nobody_ran_is_a_loss_too() {
 }
 
 #[test]
-fn entries_that_were_trimmed_away_unread_are_a_loss_and_the_lag_is_set_right() {
+fn p1_15_entries_that_were_trimmed_away_unread_are_a_loss_and_the_lag_is_set_right() {
     let mut world = World::start(ROUTES);
     settle(&mut world, "1");
     world.sidecar.pause();

@@ -46,7 +46,7 @@ fn until(stream: &mut Stream, key: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_change_is_heard_after_the_delete_by_every_instance() {
+fn p2_1_a_change_is_heard_after_the_delete_by_every_instance() {
     let mut world = World::start(ROUTES);
     let second = Setup::on(&world.redis).config(ROUTES).start(&world.redis);
     let (hello, mut one) = world.sidecar.notices("", None);
@@ -68,7 +68,7 @@ fn a_change_is_heard_after_the_delete_by_every_instance() {
 }
 
 #[test]
-fn who_comes_back_hears_what_was_said_meanwhile() {
+fn p3_4_who_comes_back_hears_what_was_said_meanwhile() {
     let mut world = World::start(ROUTES);
     let (_, mut stream) = world.sidecar.notices("", None);
     change(&mut world, "a");
@@ -98,7 +98,7 @@ fn who_comes_back_hears_what_was_said_meanwhile() {
 }
 
 #[test]
-fn a_restart_of_redis_that_kept_its_data_costs_no_flush_and_a_loss_costs_one() {
+fn p3_5_a_restart_of_redis_that_kept_its_data_costs_no_flush_and_a_loss_costs_one() {
     let mut world = World::start(ROUTES);
     let (_, mut stream) = world.sidecar.notices("", None);
     change(&mut world, "a");
@@ -130,7 +130,7 @@ fn a_restart_of_redis_that_kept_its_data_costs_no_flush_and_a_loss_costs_one() {
 }
 
 #[test]
-fn silence_is_vouched_for_only_while_the_log_is_read() {
+fn p3_6_silence_is_vouched_for_only_while_the_log_is_read() {
     let world = World::start(ROUTES);
     let (_, mut stream) = world.sidecar.notices("", None);
     let mut last = Instant::now();

@@ -173,7 +173,7 @@ fn a_hundred_batches_are_a_hundred_scripts() {
 }
 
 #[test]
-fn no_xack_precedes_its_work_or_goes_with_it() {
+fn p1_1_no_xack_precedes_its_work_or_goes_with_it() {
     let mut world = warm(ROUTES);
     let mut published: Vec<(String, &str, String)> = Vec::new();
     let lines = watch(&mut world, |world| {
@@ -203,7 +203,7 @@ fn no_xack_precedes_its_work_or_goes_with_it() {
 }
 
 #[test]
-fn keys_first_then_one_pass_for_all_patterns_then_counters_then_the_ack() {
+fn p1_2_keys_first_then_one_pass_for_all_patterns_then_counters_then_the_ack() {
     let mut world = warm(ROUTES);
     let found = ["k:sweep:1:a", "k:swept:1:b", "k:sweep:2:c", "o:list:1", "o:list:2"];
     world.seed(found.into_iter().chain(["k:1", "k:2", "o:1", "o:2", "k:sweep:3:x", "o:lists:1"]));
@@ -265,7 +265,7 @@ keys = ['k:{k}']
 }
 
 #[test]
-fn a_second_delete_is_acknowledged_after_it() {
+fn p1_11_a_second_delete_is_acknowledged_after_it() {
     let mut world = warm(&ROUTES.replace("prefixes = ['k:']", "prefixes = ['k:']\nsecond_delete = '300ms'"));
     let mut id = String::new();
     let lines = watch(&mut world, |world| {
@@ -313,7 +313,7 @@ fn a_key_that_a_pattern_of_its_batch_means_has_no_delete_of_its_own() {
 }
 
 #[test]
-fn but_a_critical_one_does_not_wait_for_the_pass() {
+fn p4_3_but_a_critical_one_does_not_wait_for_the_pass() {
     let mut world = warm(FOLDED);
     world.seed(["k:list:1", "k:list:2"]);
     let lines = watch(&mut world, |world| {

@@ -61,7 +61,7 @@ fn reason_of(world: &mut World, kind: &str, attributes: &[(&str, &str)]) -> Stri
 }
 
 #[test]
-fn a_key_outside_its_routes_cache_is_refused() {
+fn p6_1_a_key_outside_its_routes_cache_is_refused() {
     let mut world = world();
     for x in ["stats:1", "stats:", "inner:1", "epoch"] {
         let reason = reason_of(&mut world, "Changed", &[("x", x)]);
@@ -74,7 +74,7 @@ fn a_key_outside_its_routes_cache_is_refused() {
 }
 
 #[test]
-fn an_event_that_names_keys_and_patterns_itself_is_judged_like_any_other() {
+fn p6_2_an_event_that_names_keys_and_patterns_itself_is_judged_like_any_other() {
     let mut world = world();
     world.seed(["p:a", "p:b1", "p:b2"]);
     let requests: &[(&str, &str)] = &[
@@ -121,7 +121,7 @@ fn what_of_it_is_allowed_is_carried_out() {
 }
 
 #[test]
-fn scans_pass_over_what_is_protected_counted_or_anothers() {
+fn p6_6_scans_pass_over_what_is_protected_counted_or_anothers() {
     let mut world = world();
     world.seed(["p:a", "p:b", "p:statsx", "p:epochs", "p:inner"]);
     assert_eq!(reason_of(&mut world, "SweptWhole", &[]), "");
@@ -130,7 +130,7 @@ fn scans_pass_over_what_is_protected_counted_or_anothers() {
 }
 
 #[test]
-fn a_cache_whose_prefix_begins_the_sidecars_own_names_leaves_them_alone() {
+fn p6_7_a_cache_whose_prefix_begins_the_sidecars_own_names_leaves_them_alone() {
     let mut world = World::start(ROUTES);
     world.seed(["u1", "unstal", "unstales:1"]);
     let own: Vec<String> = world.cmd(&["KEYS", "unstale:*"]).texts();
@@ -144,7 +144,7 @@ fn a_cache_whose_prefix_begins_the_sidecars_own_names_leaves_them_alone() {
 }
 
 #[test]
-fn a_value_in_a_pattern_is_no_pattern() {
+fn p6_3_a_value_in_a_pattern_is_no_pattern() {
     let mut world = world();
     let hostile = ["*", "?", "[a-z]*", "[^x]", "\\", "\\*", "a\nb", "é*"];
     let mut all: Vec<String> = hostile.iter().map(|value| format!("p:{value}:tail")).collect();
@@ -160,7 +160,7 @@ fn a_value_in_a_pattern_is_no_pattern() {
 }
 
 #[test]
-fn a_value_in_a_key_is_only_that_key() {
+fn p6_4_a_value_in_a_key_is_only_that_key() {
     let mut world = world();
     let hostile = ["*", "?", "[a-z]*", "a\r\nb", "\u{1}", " ", "{x}", "é"];
     let mut all: Vec<String> = hostile.iter().map(|value| format!("p:{value}")).chain(["p:a", "p:z"].map(str::to_owned)).collect();
@@ -174,7 +174,7 @@ fn a_value_in_a_key_is_only_that_key() {
 }
 
 #[test]
-fn whatever_bytes_a_value_has_nothing_but_the_key_that_it_makes_is_deleted() {
+fn p6_5_whatever_bytes_a_value_has_nothing_but_the_key_that_it_makes_is_deleted() {
     let mut world = world();
     let near = ["p:", "p:a", "p:*", "p:\u{fffd}", "p:x", "p:xx"];
     let (large, larger) = ("x".repeat(1_000_000), "x".repeat((1 << 20) + 1));
@@ -210,7 +210,7 @@ fn whatever_bytes_a_value_has_nothing_but_the_key_that_it_makes_is_deleted() {
 
 /// A page in a browser can reach a loopback port, by DNS rebinding too.
 #[test]
-fn a_page_of_another_origin_can_delete_nothing() {
+fn p6_8_a_page_of_another_origin_can_delete_nothing() {
     let mut world = world();
     world.seed(["p:a"]);
     let address = world.sidecar.http();
@@ -249,7 +249,7 @@ fn a_page_of_another_origin_can_delete_nothing() {
 }
 
 #[test]
-fn no_key_is_in_logs_metrics_or_stats() {
+fn p8_1_no_key_is_in_logs_metrics_or_stats() {
     let mut world = world();
     let secret = "s3cr3t-0123456789";
     world.publish("Changed", &[("x", secret)]);

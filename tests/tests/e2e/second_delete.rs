@@ -29,7 +29,7 @@ fn pending(world: &mut World) -> i64 {
 }
 
 #[test]
-fn an_event_is_counted_before_it_and_acknowledged_after_it() {
+fn p7_2_an_event_is_counted_before_it_and_acknowledged_after_it() {
     let mut world = world();
     world.seed(["vkey:abc"]);
     world.publish("SpendUpdated", &[("key_hash", "abc")]);
@@ -62,7 +62,7 @@ fn who_waits_for_the_delete_does_not_wait_for_it() {
 }
 
 #[test]
-fn one_that_fails_leaves_the_event_pending_and_the_counts_true() {
+fn p7_3_one_that_fails_leaves_the_event_pending_and_the_counts_true() {
     let mut world =
         World::start("presets = ['llm-gateway']\n[retry]\nbudget = '100ms'\n[preset.llm-gateway.cache.virtual_key]\nsecond_delete = '1s'");
     world.publish("SpendUpdated", &[("key_hash", "abc")]);

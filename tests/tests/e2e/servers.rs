@@ -119,7 +119,7 @@ fn what_lies_apart_is_deleted_where_it_is_and_announced_on_the_bus() {
 }
 
 #[test]
-fn a_caches_server_that_is_down_delays_its_own_events_only() {
+fn p2_2_a_caches_server_that_is_down_delays_its_own_events_only() {
     const COUNT: usize = 300;
     let mut two = Two::start();
     two.far.kill();

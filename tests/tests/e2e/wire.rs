@@ -123,7 +123,7 @@ fn ms(id: &str) -> i64 {
 }
 
 #[test]
-fn what_cant_be_handled_is_buried_with_its_reason_and_holds_nobody_up() {
+fn p1_8_what_cant_be_handled_is_buried_with_its_reason_and_holds_nobody_up() {
     let bytes: &[u8] = &[0xff, 0xfe];
     let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("undecodable", fields(&["key_hash", "abc"])),
@@ -237,7 +237,7 @@ fn an_event_with_too_many_targets_is_not_carried_out_in_part() {
 }
 
 #[test]
-fn dead_letters_are_bounded() {
+fn p5_9_dead_letters_are_bounded() {
     let mut world = World::with(|setup| setup.preset("llm-gateway").set("dead_letters.retain=100"));
     let bad: Vec<Vec<String>> =
         (0..1000).map(|n| vec!["type".to_owned(), "SpendUpdated".to_owned(), "n".to_owned(), n.to_string()]).collect();

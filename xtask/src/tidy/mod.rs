@@ -2,6 +2,7 @@
 //!
 //! Also a test, so that no change gets past it.
 
+mod clauses;
 mod imports;
 mod metadata;
 mod picture;
@@ -32,7 +33,9 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 fn problems(root: &Path, workspace: &Workspace) -> Result<Vec<String>, String> {
     let mut problems = imports::problems(workspace);
     problems.extend(picture::problems(root, workspace)?);
-    problems.extend(sources::problems(root)?);
+    let sources = sources::load(root)?;
+    problems.extend(sources::problems(&sources));
+    problems.extend(clauses::problems(root, &sources)?);
     Ok(problems)
 }
 

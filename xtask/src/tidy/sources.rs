@@ -18,20 +18,25 @@ const UNWANTED: [(&str, &str); 6] = [
 ];
 
 /// A source file, by its path in the workspace.
-struct Source {
-    path: String,
-    text: String,
+pub(super) struct Source {
+    pub(super) path: String,
+    pub(super) text: String,
 }
 
-pub(super) fn problems(root: &Path) -> Result<Vec<String>, String> {
+/// All source files, by their paths.
+pub(super) fn load(root: &Path) -> Result<Vec<Source>, String> {
     let mut sources = Vec::new();
     for dir in ["crates", "soak", "tests", "xtask"] {
         collect(root, &root.join(dir), &mut sources)?;
     }
     sources.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(sources)
+}
+
+pub(super) fn problems(sources: &[Source]) -> Vec<String> {
     let mut problems: Vec<String> = sources.iter().flat_map(|source| unopened(source).into_iter().chain(unwanted(source))).collect();
-    problems.extend(metric_names(&sources));
-    Ok(problems)
+    problems.extend(metric_names(sources));
+    problems
 }
 
 fn collect(root: &Path, dir: &Path, sources: &mut Vec<Source>) -> Result<(), String> {

@@ -64,7 +64,7 @@ fn five_sidecars_save_as_many_deletes_as_one() {
 }
 
 #[test]
-fn what_a_killed_reader_held_is_taken_over_and_reading_goes_on() {
+fn p1_4_what_a_killed_reader_held_is_taken_over_and_reading_goes_on() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let mut fleet = fleet(&redis, 5, &slow("15s"));
@@ -140,7 +140,7 @@ fn a_lease_set_by_hand_for_nobody_is_noticed_and_taken() {
 
 /// Low events wait here for longer than anybody may be stuck with an entry. Who has them lives, and nobody takes them from him.
 #[test]
-fn what_is_at_work_for_long_is_not_taken_over() {
+fn p1_12_what_is_at_work_for_long_is_not_taken_over() {
     const LONG: &str = "
 [[route]]
 event = 'Low'

@@ -38,7 +38,7 @@ fn publish(redis: &Redis, publisher: usize, count: &AtomicUsize, stop: &AtomicBo
 }
 
 #[test]
-fn a_flood_around_a_pause_of_redis_stays_within_memory_and_loses_nothing() {
+fn p5_6_a_flood_around_a_pause_of_redis_stays_within_memory_and_loses_nothing() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let sidecar = Setup::on(&redis).config(&routes()).start(&redis);

@@ -14,7 +14,7 @@ const KILLS: u64 = 20;
 const TAKEOVERS: [u64; 2] = [6, 13];
 
 #[test]
-fn twenty_kills_in_mid_batch_lose_nothing() {
+fn p1_3_twenty_kills_in_mid_batch_lose_nothing() {
     let mut random = Random::seeded();
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);

@@ -84,7 +84,7 @@ fn after_a_pause_of_redis_living_sidecars_do_not_take_each_other_for_dead() {
 }
 
 #[test]
-fn a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
+fn p1_5_a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
     let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
     let mut bus = Bus::new(&redis);
     let sidecar = quick(Setup::on(&redis)).start(&redis);
@@ -106,7 +106,7 @@ fn a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
 
 /// The figure that matters to who waits: from the first answer of a Redis that was away to the last event that it left unfinished.
 #[test]
-fn within_two_seconds_of_its_first_answer_all_is_done_that_an_outage_left() {
+fn p1_6_within_two_seconds_of_its_first_answer_all_is_done_that_an_outage_left() {
     let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
     let mut bus = Bus::new(&redis);
     let _sidecar = quick(Setup::on(&redis)).start(&redis);
@@ -130,7 +130,7 @@ fn within_two_seconds_of_its_first_answer_all_is_done_that_an_outage_left() {
 
 /// In an outage good entries gather deliveries; none of these is theirs.
 #[test]
-fn outages_that_come_again_and_again_bury_nobody() {
+fn p1_10_outages_that_come_again_and_again_bury_nobody() {
     let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
     let mut bus = Bus::new(&redis);
     let setup = Setup::on(&redis).config(&slow("1s")).set("retry.budget=300ms").set(TELLING).set("redis.main.command_timeout=500ms");
@@ -190,7 +190,7 @@ fn a_stream_that_is_deleted_under_a_reader_is_made_again() {
 }
 
 #[test]
-fn what_a_killed_redis_forgot_is_done_again_before_it_is_acknowledged() {
+fn p1_17_what_a_killed_redis_forgot_is_done_again_before_it_is_acknowledged() {
     let mut world = World::start(&slow("2s"));
     // Nothing can be acknowledged for now, so that it is owed when Redis dies.
     world.cmd(&["ACL", "SETUSER", "default", "-xack"]);

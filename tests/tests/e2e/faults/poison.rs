@@ -87,7 +87,7 @@ impl Listener for Deadly {
 }
 
 #[test]
-fn of_a_thousand_entries_one_of_which_kills_every_process_only_that_one_is_buried() {
+fn p1_9_of_a_thousand_entries_one_of_which_kills_every_process_only_that_one_is_buried() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let deadly = Arc::new(Deadly::default());

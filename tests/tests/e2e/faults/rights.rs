@@ -34,7 +34,7 @@ fn user(bus: &mut Bus, name: &str, rights: &[&str]) -> String {
 }
 
 #[test]
-fn keys_that_may_not_be_touched_hold_nobody_up_and_are_deleted_once_they_may() {
+fn p1_7_keys_that_may_not_be_touched_hold_nobody_up_and_are_deleted_once_they_may() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let url = user(&mut bus, "app", &["~unstale:*", "~thing:*"]);
@@ -71,7 +71,7 @@ fn keys_that_may_not_be_touched_hold_nobody_up_and_are_deleted_once_they_may() {
 
 /// What is given up again and again takes neither the memory nor the turn of what is not.
 #[test]
-fn however_many_entries_can_not_be_done_the_others_are() {
+fn p5_4_however_many_entries_can_not_be_done_the_others_are() {
     const MANY: usize = 20_000;
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);

@@ -201,7 +201,7 @@ fn a_slow_redis_is_said_to_be_slow_and_all_is_done() {
 
 /// Attempts to connect to a Redis that isn't there, counted by who listens in its place.
 #[test]
-fn a_redis_that_is_gone_is_not_knocked_at_more_than_need_be() {
+fn p5_7_a_redis_that_is_gone_is_not_knocked_at_more_than_need_be() {
     let mut redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let sidecar = quick(&redis, &redis.url());

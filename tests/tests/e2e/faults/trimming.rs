@@ -18,7 +18,7 @@ fn wait_length(bus: &mut Bus, stream: &str, wanted: i64) {
 }
 
 #[test]
-fn what_another_group_still_needs_is_not_trimmed() {
+fn p1_13_what_another_group_still_needs_is_not_trimmed() {
     let mut world = World::with(|setup| setup.config(&routes()));
     world.cmd(&["XGROUP", "CREATE", "unstale:events", "other", "0"]);
     publish(&mut world, "events", "Changed", 0..20);
@@ -70,7 +70,7 @@ fn a_stream_outside_the_namespace_is_trimmed_if_that_is_wanted() {
 }
 
 #[test]
-fn dead_consumers_are_removed_and_those_with_pending_entries_never() {
+fn p1_14_dead_consumers_are_removed_and_those_with_pending_entries_never() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let streams = ["unstale:events", "unstale:events:critical"];

@@ -9,7 +9,7 @@ const BACKLOG: usize = 100_000;
 const URGENT: usize = 50;
 
 #[test]
-fn a_backlog_of_a_hundred_thousand_does_not_delay_the_critical_stream() {
+fn p4_4_a_backlog_of_a_hundred_thousand_does_not_delay_the_critical_stream() {
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     for chunk in 0..BACKLOG / 5000 {
