@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use unstale_connect::{Client, Fault, PendingEntry};
-use unstale_events::{EntryId, StreamKind};
+use unstale_events::{EntryId, Position, StreamKind};
 use unstale_sink::Sink;
 use unstale_source::{Beat, Claimed, EntryLimit, Group, Letter, Letters, Membership, Survey};
 
@@ -38,7 +38,7 @@ pub(crate) enum Done {
     Lost(StreamKind, Result<u64, Fault>),
     /// Whether anything was announced before this process began.
     Recalled(Result<bool, Fault>),
-    Flushed(Result<EntryId, Fault>),
+    Flushed(Result<Position, Fault>),
     Tidied(Result<(), Fault>),
 }
 
@@ -104,11 +104,12 @@ pub(crate) fn keep(group: &Group, ids: Vec<EntryId>, since: Duration) -> Chore {
     async move { Done::Kept(group.kind(), group.keep(&ids, since).await) }.boxed()
 }
 
-pub(crate) fn beat(membership: &Membership, wants_lease: bool) -> Chore {
+/// `position` is the last notice that all receivers have.
+pub(crate) fn beat(membership: &Membership, wants_lease: bool, position: Option<Position>) -> Chore {
     let membership = membership.clone();
     async move {
         let asked = Instant::now();
-        let beat = membership.beat(wants_lease).await;
+        let beat = membership.beat(wants_lease, position).await;
         Done::Beaten(beat, asked.elapsed())
     }
     .boxed()

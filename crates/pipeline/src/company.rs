@@ -175,6 +175,7 @@ impl State {
             Ok(beat) => {
                 self.membership.heard(&beat);
                 self.watch.answered(took);
+                self.stats.notices_mut().behind = beat.notices_behind;
                 if beat.found_stray {
                     journal::stray_lease(&self.names.lease);
                 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use unstale_events::Invalidation;
+use unstale_events::{Invalidation, Position};
 
 use crate::health::{Health, Status};
 use crate::metrics::Metrics;
@@ -48,15 +48,19 @@ pub(crate) enum Call {
 pub struct Deliver {
     /// What to do; without reasons, and with targets.
     pub invalidation: Invalidation,
+    /// Whether every instance is to say at once that its receivers have the notice.
+    pub confirm: bool,
     /// Where the answer goes. If nobody waits any more, the work is done nevertheless.
     pub reply: oneshot::Sender<Result<DeliverReport, DeliverError>>,
 }
 
 /// A delivery that succeeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeliverReport {
     /// Keys that Redis said it deleted.
     pub keys_deleted: u64,
+    /// The last notice of what was deleted: who has it has all of them.
+    pub notice: Option<Position>,
 }
 
 /// Why something wasn't delivered.
@@ -124,8 +128,20 @@ impl Handle {
     /// # Errors
     /// If it wasn't done, or not wholly.
     pub async fn deliver(&self, invalidation: Invalidation) -> Result<DeliverReport, DeliverError> {
+        self.ask(invalidation, false).await
+    }
+
+    /// The same, and has every instance say at once that its receivers have the notice.
+    ///
+    /// # Errors
+    /// As [`Handle::deliver`].
+    pub async fn deliver_confirmed(&self, invalidation: Invalidation) -> Result<DeliverReport, DeliverError> {
+        self.ask(invalidation, true).await
+    }
+
+    async fn ask(&self, invalidation: Invalidation, confirm: bool) -> Result<DeliverReport, DeliverError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request::Deliver(Deliver { invalidation, reply })).map_err(|refused| match refused {
+        self.requests.try_send(Request::Deliver(Deliver { invalidation, confirm, reply })).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => DeliverError::Busy,
             mpsc::error::TrySendError::Closed(_) => DeliverError::Draining,
         })?;
@@ -236,8 +252,8 @@ mod tests {
             async move { handle.deliver(Invalidation::default()).await }
         });
         let Call::Request(Request::Deliver(deliver)) = seat.called(false).await else { panic!("nobody said drain") };
-        deliver.reply.send(Ok(DeliverReport { keys_deleted: 3 })).unwrap();
-        assert_eq!(asked.await.unwrap(), Ok(DeliverReport { keys_deleted: 3 }));
+        deliver.reply.send(Ok(DeliverReport { keys_deleted: 3, notice: None })).unwrap();
+        assert_eq!(asked.await.unwrap(), Ok(DeliverReport { keys_deleted: 3, notice: None }));
 
         let dropped = tokio::spawn({
             let handle = handle.clone();

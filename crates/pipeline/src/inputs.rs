@@ -5,6 +5,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
 use unstale_batcher::Batch;
 use unstale_connect::Fault;
 use unstale_events::StreamKind;
@@ -35,6 +36,8 @@ pub(crate) enum Step {
     Repeated(Box<Returned>),
     Done(Box<Done>),
     Called(Call),
+    /// All receivers have a notice that somebody waits for, which others want to know at once.
+    Confirmed,
     /// The moment came that was waited for.
     Due,
 }
@@ -49,6 +52,8 @@ pub(crate) struct Inputs {
     pub(crate) repeats: FuturesUnordered<BoxFuture<'static, Box<Returned>>>,
     pub(crate) chores: FuturesUnordered<Chore>,
     pub(crate) seat: Seat,
+    /// Changes when all receivers have a notice that somebody waits for.
+    pub(crate) confirmed: watch::Receiver<u64>,
 }
 
 impl Inputs {
@@ -72,6 +77,7 @@ impl Inputs {
             Some(repeated) = self.repeats.next() => Step::Repeated(repeated),
             Some(done) = self.chores.next() => Step::Done(Box::new(done)),
             call = self.seat.called(draining) => Step::Called(call),
+            Ok(()) = self.confirmed.changed() => Step::Confirmed,
             read = self.ordinary.reader.next() => Step::Read(StreamKind::Ordinary, read),
             () = tokio::time::sleep_until(due.into()) => Step::Due,
         }

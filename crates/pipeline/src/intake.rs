@@ -9,7 +9,7 @@ use unstale_events::{Code, Entry, EntryId, Fields, Reason};
 use unstale_source::{Body, EntryLimit, Heavy, Letter, Size};
 
 use crate::handle::{Deliver, DeliverError, DeliverReport};
-use crate::pipeline::{Grave, State};
+use crate::pipeline::{Grave, State, Ticket};
 use crate::settings::Unrouted;
 use crate::stats::Outcome;
 use crate::stream::Stream;
@@ -149,19 +149,19 @@ impl State {
     /// A request goes past the stream, in a batch of its own: its answer speaks of nothing else. Unlike an entry it can't wait in the
     /// stream for room.
     pub(crate) fn asked(&mut self, deliver: Deliver, has_room: bool, now: Instant) {
-        let Deliver { invalidation, reply } = deliver;
+        let Deliver { invalidation, confirm, reply } = deliver;
         if !has_room {
             // Nobody may wait for the answer any more, here and below; there is nothing to do about that.
             let _ = reply.send(Err(DeliverError::Busy));
             return;
         }
         if invalidation.targets.is_empty() {
-            let _ = reply.send(Ok(DeliverReport { keys_deleted: 0 }));
+            let _ = reply.send(Ok(DeliverReport::default()));
             return;
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.tickets.insert(ticket, reply);
+        self.tickets.insert(ticket, Ticket { reply, confirm });
         self.stats.queued_all(invalidation.priority, &invalidation.targets);
         let item = Item {
             source: Source::Request(ticket),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use unstale_batcher::{Item, Source};
 use unstale_connect::Fault;
-use unstale_events::{EntryId, Invalidation, Priority, StreamKind, TargetKind, glob};
+use unstale_events::{Invalidation, Position, Priority, StreamKind, TargetKind, glob};
 
 use crate::chores;
 use crate::inputs::Inputs;
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    pub(crate) fn flushed(&mut self, flushed: Result<EntryId, Fault>, inputs: &mut Inputs, now: Instant) {
+    pub(crate) fn flushed(&mut self, flushed: Result<Position, Fault>, inputs: &mut Inputs, now: Instant) {
         if let Err(fault) = flushed {
             self.trouble("flush", &fault, now);
             inputs.chores.push(chores::flush(&self.sink, PAUSE));

@@ -136,6 +136,12 @@ const TABLE: &[Metric] = &[
     counter("unstale_notice_gaps_total", &[], "Times that a reader of the notice log had to be told to flush.", |stats, set| {
         set(&[], stats.notices().gaps);
     }),
+    gauge(
+        "unstale_notices_behind",
+        &[],
+        "Notices that the slowest of all living instances has yet to pass on to its receivers.",
+        |stats, set| set(&[], number(stats.notices().behind)),
+    ),
     counter("unstale_flushes_total", &["cause"], "Published requests to drop whole caches.", |stats, set| {
         stats.flushes().for_each(|(cause, count)| set(&[cause], count));
     }),

@@ -13,7 +13,7 @@ use unstale_sink::{Delivery, Sink};
 use crate::handle::{DeliverError, DeliverReport};
 use crate::inputs::{Inputs, Returned};
 use crate::journal;
-use crate::pipeline::{State, weight};
+use crate::pipeline::{State, Ticket, weight};
 use crate::stats::{Delivered, Settled};
 
 impl State {
@@ -80,10 +80,10 @@ impl State {
     }
 
     fn answer(&mut self, ticket: u64, verdict: &Verdict, delivery: &Delivery) {
-        let Some(reply) = self.tickets.remove(&ticket) else { return };
+        let Some(Ticket { reply, .. }) = self.tickets.remove(&ticket) else { return };
         let why = || delivery.errors.last().map_or_else(|| "given up".to_owned(), |trouble| trouble.fault.to_string());
         let answer = match verdict {
-            Verdict::Done => Ok(DeliverReport { keys_deleted: delivery.deleted.iter().sum() }),
+            Verdict::Done => Ok(DeliverReport { keys_deleted: delivery.deleted.iter().sum(), notice: delivery.last_notice }),
             Verdict::Failed => Err(DeliverError::Failed(why())),
             Verdict::Dead(reasons) => Err(DeliverError::Failed(reasons.first().map_or_else(why, ToString::to_string))),
         };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
-use unstale_batcher::{Batch, Batcher};
+use unstale_batcher::{Batch, Batcher, Source};
 use unstale_connect::{Client, Fault};
 use unstale_events::{Invalidation, StreamKind};
 use unstale_notices::Hub;
@@ -78,6 +78,7 @@ impl Pipeline {
             repeats: FuturesUnordered::new(),
             chores: FuturesUnordered::new(),
             seat,
+            confirmed: parts.hub.confirmed(),
         };
         let owner = State {
             batcher: Batcher::new(settings.batching.clone()),
@@ -155,7 +156,7 @@ pub(crate) struct State {
     pub(crate) grave_bytes: usize,
     pub(crate) burials: usize,
     /// Requests that wait for their batch.
-    pub(crate) tickets: HashMap<u64, oneshot::Sender<Result<DeliverReport, DeliverError>>>,
+    pub(crate) tickets: HashMap<u64, Ticket>,
     pub(crate) next_ticket: u64,
     /// What the batches under way hold, in bytes.
     pub(crate) flying_bytes: usize,
@@ -173,6 +174,14 @@ pub(crate) struct State {
     pub(crate) history: History,
     /// Since when the process is ending.
     pub(crate) draining: Option<Instant>,
+}
+
+/// A request that waits for its batch.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) reply: oneshot::Sender<Result<DeliverReport, DeliverError>>,
+    /// Whether somebody then waits for every instance.
+    pub(crate) confirm: bool,
 }
 
 /// A dead letter that waits to be written.
@@ -235,7 +244,7 @@ impl State {
             self.beating = true;
             self.wanted_lease = wants_lease;
             self.next_beat = now + BEAT;
-            inputs.chores.push(chores::beat(&self.membership, wants_lease));
+            inputs.chores.push(chores::beat(&self.membership, wants_lease, self.hub.position()));
         }
         if now >= self.next_survey && self.surveys == 0 {
             self.next_survey = now + if self.is_reader() { SURVEY } else { GLANCE };
@@ -267,12 +276,19 @@ impl State {
         while let Some(batch) = self.batcher.pop(|_| true, now) {
             self.flying_bytes += weight(&batch);
             let (sink, ground) = (Arc::clone(&self.sink), self.ground);
+            let confirm = self.is_awaited_everywhere(&batch);
             let deliver = async move {
-                let delivery = sink.deliver(&batch).await;
+                let delivery = if confirm { sink.deliver_confirmed(&batch).await } else { sink.deliver(&batch).await };
                 Box::new(Returned { batch, delivery, closed: now, ground })
             };
             inputs.deliveries.push(deliver.boxed());
         }
+    }
+
+    /// Whether somebody waits for every instance to pass its notices on.
+    fn is_awaited_everywhere(&self, batch: &Batch) -> bool {
+        let is_awaited = |ticket: &u64| self.tickets.get(ticket).is_some_and(|ticket| ticket.confirm);
+        batch.entries.iter().any(|entry| matches!(&entry.source, Source::Request(ticket) if is_awaited(ticket)))
     }
 
     /// A read is always under way, unless there is something older to do first, or too much at hand.
@@ -349,6 +365,7 @@ impl State {
                 self.asked(deliver, has_room, now);
             }
             Step::Called(Call::Drain) => self.drain(inputs, now),
+            Step::Confirmed => self.next_beat = now,
             Step::Due => {}
         }
     }

@@ -125,6 +125,8 @@ pub struct Notices {
     pub relayed: u64,
     /// Times that a reader of the log had to be told to flush.
     pub gaps: u64,
+    /// Notices that the slowest of all living instances has yet to pass on.
+    pub behind: u64,
 }
 
 /// What one delivery did to the targets of one cache.

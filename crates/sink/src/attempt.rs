@@ -101,7 +101,7 @@ impl Sink {
         delivery: &mut Delivery,
     ) -> Option<Part> {
         delivery.confirmed(answer.at_ms);
-        delivery.notices += u64::from(answer.notice.is_some());
+        delivery.announced(answer.notice);
         for (cache, keys) in deleting.iter().zip(answer.deleted) {
             delivery.count_deleted(*cache, keys);
         }

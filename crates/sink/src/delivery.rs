@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use unstale_batcher::TargetState;
 use unstale_connect::{Fault, FaultKind};
-use unstale_events::CacheId;
+use unstale_events::{CacheId, Position};
 
 use crate::plan::Part;
 
@@ -77,6 +77,8 @@ pub struct Delivery {
     pub round_trips: u64,
     /// Notices written to the log.
     pub notices: u64,
+    /// The last of them in the log.
+    pub last_notice: Option<Position>,
     /// How often something was tried again.
     pub retries: u64,
     /// What went wrong, also if it was mended: one element for each stage and kind.
@@ -121,6 +123,11 @@ impl Delivery {
         self.at_ms = Some(self.at_ms.map_or(at_ms, |earlier| earlier.max(at_ms)));
     }
 
+    pub(crate) fn announced(&mut self, notice: Option<Position>) {
+        self.notices += u64::from(notice.is_some());
+        self.last_notice = self.last_notice.max(notice);
+    }
+
     pub(crate) fn trouble(&mut self, stage: Stage, fault: Fault) {
         self.add(Trouble { stage, fault, count: 1 });
     }
@@ -143,6 +150,7 @@ impl Delivery {
     pub(crate) fn add_costs(&mut self, step: Self) {
         self.round_trips += step.round_trips;
         self.notices += step.notices;
+        self.last_notice = self.last_notice.max(step.last_notice);
         self.retries += step.retries;
         step.errors.into_iter().for_each(|trouble| self.add(trouble));
     }

@@ -28,6 +28,13 @@ pub(crate) fn about(batch: &Batch) -> String {
     json
 }
 
+/// The same of a batch that somebody waits for.
+pub(crate) fn confirmed(mut about: String) -> String {
+    about.truncate(about.len() - 1);
+    about.push_str(",\"confirm\":true}");
+    about
+}
+
 /// The text between the number and the time: `,"origin":"…","at":`.
 pub(crate) fn head(origin: &str) -> String {
     let mut json = String::from(",\"origin\":");

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use unstale_connect::{Client, Fault, FaultKind, Reply, Script};
-use unstale_events::{CacheId, EntryId, Target, TargetKind, Targets};
+use unstale_events::{CacheId, Position, Target, TargetKind, Targets};
 
 use crate::place::{Place, Places};
 
@@ -42,7 +42,7 @@ pub(crate) struct Answer {
     /// Redis' time in milliseconds.
     pub(crate) at_ms: u64,
     /// The notice in the log, if there was something to announce.
-    pub(crate) notice: Option<EntryId>,
+    pub(crate) notice: Option<Position>,
     /// How many keys of each cache there were.
     pub(crate) deleted: Vec<u64>,
     /// The fault of each counter that has one, in the order of the counters.
@@ -121,12 +121,12 @@ fn owned(text: &str) -> Bytes {
 
 impl Answer {
     fn of(reply: Reply) -> Result<Self, Fault> {
-        let parts: [Reply; 7] =
+        let parts: [Reply; 8] =
             reply.array()?.try_into().map_err(|_| Fault::new(FaultKind::Protocol, "the script answered something else"))?;
-        let [at_ms, id, deleted, counters, unheard, bytes, length] = parts;
+        let [at_ms, id, deleted, counters, unheard, bytes, length, seq] = parts;
         Ok(Self {
             at_ms: at_ms.count()?,
-            notice: if id.is_nil() { None } else { Some(id.entry_id()?) },
+            notice: if id.is_nil() { None } else { Some(Position { id: id.entry_id()?, seq: seq.count()? }) },
             deleted: deleted.array()?.iter().map(Reply::count).collect::<Result<_, _>>()?,
             counters: counters.array()?.iter().map(fault).collect::<Result<_, _>>()?,
             unheard: fault(&unheard)?,

@@ -31,14 +31,14 @@ end
 local time = redis.call('TIME')
 local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
-local id, unheard = false, ''
+local id, seq, unheard = false, '0', ''
 if ARGV[5] ~= '' then
   local last = 0
   local fields = newest and newest[2] or {}
   for field = 1, #fields, 2 do
     if fields[field] == 'seq' then last = tonumber(fields[field + 1]) or 0 end
   end
-  local seq = string.format('%.0f', last + 1)
+  seq = string.format('%.0f', last + 1)
   local body = '"seq":' .. seq .. ARGV[4] .. ms .. ARGV[5]
   id = redis.call('XADD', log, '*', 'seq', seq, 'notice', '{"v":1,' .. body)
 
@@ -56,4 +56,4 @@ if ARGV[2] == '1' then
   local reply = redis.pcall('MEMORY', 'USAGE', log, 'SAMPLES', 0)
   if type(reply) == 'number' then bytes, length = reply, redis.call('XLEN', log) end
 end
-return { ms, id, deleted, counters, unheard, bytes, length }
+return { ms, id, deleted, counters, unheard, bytes, length, seq }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use unstale_batcher::{Batch, TargetState};
 use unstale_connect::{Fault, FaultKind};
-use unstale_events::{EntryId, Targets};
+use unstale_events::{Position, Targets};
 use unstale_router::Caches;
 
 use crate::apart::Todo;
@@ -47,9 +47,17 @@ impl Sink {
     ///
     /// May be dropped at any time: what was done stays done, and the entries are pending still.
     pub async fn deliver(&self, batch: &Batch) -> Delivery {
+        self.carry(batch, &notice::about(batch)).await
+    }
+
+    /// The same for a batch that somebody waits for: its notices ask every instance to say at once that its receivers have them.
+    pub async fn deliver_confirmed(&self, batch: &Batch) -> Delivery {
+        self.carry(batch, &notice::confirmed(notice::about(batch))).await
+    }
+
+    async fn carry(&self, batch: &Batch, about: &str) -> Delivery {
         let plans = Plan::of(batch, &self.places);
-        let about = notice::about(batch);
-        let job = Job { batch, about: &about, deadline: Instant::now() + self.config.budgets.of(batch.priority) };
+        let job = Job { batch, about, deadline: Instant::now() + self.config.budgets.of(batch.priority) };
         match &plans[..] {
             [plan] => self.on_site(&job, plan).await,
             plans => Box::pin(self.on_sites(&job, plans)).await,
@@ -101,7 +109,7 @@ impl Sink {
 
     /// Asks all receivers to drop whole caches, or everything with the one name `*`: when events were lost, or somebody asks for it. Deletes
     /// nothing. Tried once.
-    pub async fn flush(&self, caches: &[&str]) -> Result<EntryId, Fault> {
+    pub async fn flush(&self, caches: &[&str]) -> Result<Position, Fault> {
         let tail = Some(notice::flush(caches));
         let (_, answer) = self.call(&self.clients.critical, &Targets::default(), &[], tail, Vec::new()).await?;
         answer.notice.ok_or_else(|| Fault::new(FaultKind::Protocol, "the script logged no notice"))

@@ -1,10 +1,13 @@
--- One beat: says that this instance lives, keeps or takes the lease, and lists who lives.
--- KEYS: beats, lease. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms), from which age on one is dead (ms).
+-- One beat: says that this instance lives and how far its receivers are, keeps or takes the lease, and lists who lives and how far they are.
+-- KEYS: beats, lease, positions, notice log. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms), from which age on
+-- one is dead (ms), position ("": none yet).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- The removal comes first: with a write behind it the ZADD passes under `maxmemory`, and so does the SET.
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])) do redis.call('HDEL', KEYS[3], gone) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[5]) end
 local lease, holder = tonumber(ARGV[2]), redis.pcall('GET', KEYS[2])
 -- A lease runs out unless it is renewed. One that doesn't was set by hand: without a time limit, with a long one, or as another type.
 -- If its holder lives it makes it an ordinary one with its next beat; else it would keep everybody from reading.
@@ -29,4 +32,10 @@ elseif not holder and lease > 0 then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', lease)
   held = 1
 end
-return {now, held, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), stray}
+-- A log that is none is no concern of the beat.
+local newest, seq = redis.pcall('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1], '0'
+local fields = newest and newest[2] or {}
+for field = 1, #fields, 2 do
+  if fields[field] == 'seq' then seq = fields[field + 1] end
+end
+return {now, held, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), stray, redis.call('HGETALL', KEYS[3]), seq}

@@ -1,9 +1,11 @@
 //! The company of sidecars: who is alive, and which of them holds the lease to read.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use unstale_connect::{Client, Fault, Script};
+use unstale_connect::{Client, Fault, Reply, Script};
+use unstale_events::Position;
 
 use crate::names::Names;
 
@@ -29,6 +31,8 @@ pub struct Beat {
     pub may_judge: bool,
     /// Whether a lease was removed that nobody renewed and that would not have run out: somebody had set it by hand.
     pub found_stray: bool,
+    /// How many notices the slowest of the living has yet to pass on to its receivers.
+    pub notices_behind: u64,
 }
 
 impl Beat {
@@ -46,6 +50,7 @@ pub struct Membership {
     beats: String,
     lease: String,
     positions: String,
+    log: String,
     beat: Script,
     goodbye: Script,
     rhythm: Rhythm,
@@ -79,19 +84,22 @@ impl Membership {
             beats: names.beats.clone(),
             lease: names.lease.clone(),
             positions: names.positions.clone(),
+            log: names.notices.clone(),
             beat: Script::new(include_str!("beat.lua")),
             goodbye: Script::new(include_str!("goodbye.lua")),
             rhythm: Rhythm::default(),
         }
     }
 
-    /// Says that this instance lives; keeps or takes the lease if it is wanted, else gives it up.
-    pub async fn beat(&self, wants_lease: bool) -> Result<Beat, Fault> {
+    /// Says that this instance lives, and which is the last notice that all its receivers have; keeps or takes the lease if it is wanted,
+    /// else gives it up.
+    pub async fn beat(&self, wants_lease: bool, position: Option<Position>) -> Result<Beat, Fault> {
         let lease = if wants_lease { LEASE.as_millis() } else { 0 };
-        let args = vec![self.instance.clone(), lease.to_string(), KEPT.to_string(), ALIVE.to_string()];
-        let reply = self.client.eval(&self.beat, self.keys(2), bytes(args)).await?;
+        let position = position.map_or_else(String::new, |position| position.to_string());
+        let args = vec![self.instance.clone(), lease.to_string(), KEPT.to_string(), ALIVE.to_string(), position];
+        let reply = self.client.eval(&self.beat, self.keys(4), bytes(args)).await?;
         let parts = reply.array()?;
-        let [now, held, beats, stray] = <[_; 4]>::try_from(parts).map_err(|_| malformed())?;
+        let [now, held, beats, stray, positions, newest] = <[_; 6]>::try_from(parts).map_err(|_| malformed())?;
         let now_ms = now.count()?;
         let mut alive = Vec::new();
         for pair in beats.array()?.chunks_exact(2) {
@@ -102,7 +110,8 @@ impl Membership {
             }
         }
         let (holds_lease, found_stray) = (held.int()? == 1, stray.int()? == 1);
-        Ok(Beat { now_ms, holds_lease, alive, may_judge: self.rhythm.add(now_ms).may_judge(), found_stray })
+        let notices_behind = behind(&alive, positions, newest.count().unwrap_or_default())?;
+        Ok(Beat { now_ms, holds_lease, alive, may_judge: self.rhythm.add(now_ms).may_judge(), found_stray, notices_behind })
     }
 
     /// Takes note of a beat that went through. Kept apart from [`Membership::beat`] so that a beat can be a future of its own.
@@ -116,8 +125,20 @@ impl Membership {
     }
 
     fn keys(&self, count: usize) -> Vec<Bytes> {
-        bytes([&self.beats, &self.lease, &self.positions].into_iter().take(count).cloned())
+        bytes([&self.beats, &self.lease, &self.positions, &self.log].into_iter().take(count).cloned())
     }
+}
+
+/// How far the slowest of these is behind the newest notice. Who doesn't say how far it is has passed nothing on.
+fn behind(alive: &[String], positions: Reply, newest: u64) -> Result<u64, Fault> {
+    let positions = positions.array()?;
+    let mut seqs = HashMap::new();
+    for pair in positions.chunks_exact(2) {
+        let seq = pair[1].text()?.parse().map_or(0, |position: Position| position.seq);
+        seqs.insert(pair[0].text()?, seq);
+    }
+    let slowest = alive.iter().map(|instance| seqs.get(instance.as_str()).copied().unwrap_or_default()).min();
+    Ok(newest.saturating_sub(slowest.unwrap_or(newest)))
 }
 
 fn bytes(texts: impl IntoIterator<Item = String>) -> Vec<Bytes> {

@@ -16,7 +16,7 @@ impl World {
 
 /// A beat that the member takes note of.
 async fn beat(member: &mut Membership, wants_lease: bool) -> Beat {
-    let beat = member.beat(wants_lease).await.unwrap();
+    let beat = member.beat(wants_lease, None).await.unwrap();
     member.heard(&beat);
     beat
 }
