@@ -4,6 +4,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use unstale_events::{Code, EntryId};
@@ -90,6 +91,8 @@ pub enum Command {
     Publish(Publish),
     /// Ask for keys and patterns to be deleted, everywhere.
     Invalidate(Invalidate),
+    /// Tell every instance to drop whole caches.
+    Flush(Flush),
     /// Show what an event would do. Nothing is done, and no server is needed.
     Explain(Explain),
     /// Follow notices, events or dead letters as they happen. Takes nothing from anybody.
@@ -168,6 +171,35 @@ pub struct Invalidate {
     /// How urgent it is.
     #[arg(long, value_enum)]
     pub priority: Option<Urgency>,
+    /// Wait until it is deleted in Redis, or until every instance has told its receivers.
+    #[arg(long, value_enum)]
+    pub wait: Option<Wait>,
+    /// How long to wait at most.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration, requires = "wait")]
+    pub timeout: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wait {
+    /// Until it is deleted in Redis.
+    Deleted,
+    /// Until every instance has told its receivers, too.
+    Everywhere,
+}
+
+/// `flush`.
+#[derive(Debug, Args)]
+pub struct Flush {
+    /// The caches to drop [default: all].
+    #[arg(value_name = "CACHE")]
+    pub caches: Vec<String>,
+    /// Also delete all their keys in Redis.
+    #[arg(long)]
+    pub clear: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 use unstale_events::{Event, Fields};
 
 use crate::check;
@@ -11,6 +12,7 @@ use crate::cli::{self, Exit};
 use crate::config::{Loaded, Shown, schema};
 use crate::explain::{self, Outcome};
 use crate::rights;
+use crate::waiting::Published;
 
 /// A result for standard output. If nobody reads it (a closed pipe), there is nothing left to do.
 pub(crate) fn print(text: impl std::fmt::Display) {
@@ -50,21 +52,68 @@ pub async fn publish(loaded: &Loaded, args: &cli::Publish) -> Exit {
     let mut fields = vec![("type".to_owned(), args.kind.clone())];
     fields.extend(args.attributes.iter().cloned());
     fields.extend(args.data.iter().map(|data| ("data".to_owned(), data.clone())));
-    add(loaded, fields, Strict::No, args.json).await
+    match add(loaded, fields, Strict::No).await {
+        Ok(published) if args.json => print(json!({ "stream": published.stream, "id": published.id.to_string() })),
+        Ok(published) => print(published.id),
+        Err(exit) => return exit,
+    }
+    Exit::Done
 }
 
 /// `invalidate`.
 pub async fn invalidate(loaded: &Loaded, args: &cli::Invalidate) -> Exit {
+    let priority = args.priority.and_then(|priority| clap::ValueEnum::to_possible_value(&priority));
+    let request = Request {
+        keys: &args.keys,
+        patterns: &args.pattern,
+        cache: args.cache.as_deref(),
+        operation: args.operation.as_deref(),
+        priority: priority.as_ref().map(clap::builder::PossibleValue::get_name),
+    };
+    let published = match self::request(loaded, &request).await {
+        Ok(published) => published,
+        Err(exit) => return exit,
+    };
+    let until = Instant::now() + args.timeout;
+    let waited = match args.wait {
+        None => Ok(None),
+        Some(cli::Wait::Deleted) => published.done(until).await.map(|()| None),
+        Some(cli::Wait::Everywhere) => published.heard(until).await.map(Some),
+    };
+    match waited {
+        Ok(instances) if args.json => {
+            let mut shown = json!({ "stream": published.stream, "id": published.id.to_string() });
+            if let Some(instances) = instances {
+                shown["instances"] = instances.into();
+            }
+            print(shown);
+        }
+        Ok(_) => print(published.id),
+        Err(undone) => return fail(undone),
+    }
+    Exit::Done
+}
+
+/// Keys and patterns to be deleted.
+pub(crate) struct Request<'a> {
+    pub(crate) keys: &'a [String],
+    pub(crate) patterns: &'a [String],
+    pub(crate) cache: Option<&'a str>,
+    pub(crate) operation: Option<&'a str>,
+    pub(crate) priority: Option<&'a str>,
+}
+
+/// Publishes such a request. All of it must be possible.
+pub(crate) async fn request(loaded: &Loaded, request: &Request<'_>) -> Result<Published, Exit> {
     let list = |name: &str, texts: &[String]| (!texts.is_empty()).then(|| (name.to_owned(), json!(texts).to_string()));
     let text = |name: &str, text: Option<&str>| text.map(|text| (name.to_owned(), text.to_owned()));
-    let priority = args.priority.and_then(|priority| clap::ValueEnum::to_possible_value(&priority));
     let mut fields = vec![("type".to_owned(), "CacheInvalidationRequested".to_owned())];
-    fields.extend(list("keys", &args.keys));
-    fields.extend(list("patterns", &args.pattern));
-    fields.extend(text("cache", args.cache.as_deref()));
-    fields.extend(text("operation", args.operation.as_deref()));
-    fields.extend(text("priority", priority.as_ref().map(clap::builder::PossibleValue::get_name)));
-    add(loaded, fields, Strict::Yes, args.json).await
+    fields.extend(list("keys", request.keys));
+    fields.extend(list("patterns", request.patterns));
+    fields.extend(text("cache", request.cache));
+    fields.extend(text("operation", request.operation));
+    fields.extend(text("priority", request.priority));
+    add(loaded, fields, Strict::Yes).await
 }
 
 /// Whether an event is refused of which only a part can be carried out.
@@ -75,17 +124,17 @@ enum Strict {
 }
 
 /// Adds an event to the stream that the routes say.
-async fn add(loaded: &Loaded, fields: Vec<(String, String)>, strict: Strict, as_json: bool) -> Exit {
+async fn add(loaded: &Loaded, fields: Vec<(String, String)>, strict: Strict) -> Result<Published, Exit> {
     let fields = fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect::<Fields>();
     let names = loaded.config.names();
     let event = match Event::decode(&fields) {
         Ok(event) => event,
-        Err(reason) => return refuse(&[reason.to_string()], Exit::Usage),
+        Err(reason) => return Err(refuse(&[reason.to_string()], Exit::Usage)),
     };
     let plan = explain::explain_event(&loaded.router, &names, &event);
     let is_hopeless = plan.outcome == Outcome::DeadLetter && (strict == Strict::Yes || plan.targets.is_empty());
     if is_hopeless {
-        return refuse(&plan.reasons, Exit::Failed);
+        return Err(refuse(&plan.reasons, Exit::Failed));
     }
     match plan.outcome {
         Outcome::Routed => {}
@@ -94,17 +143,12 @@ async fn add(loaded: &Loaded, fields: Vec<(String, String)>, strict: Strict, as_
             complain(format_args!("a part can't be carried out and goes to the dead letters: {}", plan.reasons.join("; ")));
         }
     }
-    let stream = plan.stream.unwrap_or(names.events);
-    let client = match check::connect(loaded, &loaded.config.bus.redis).await {
-        Ok(client) => client,
-        Err(error) => return fail(error),
-    };
+    let stream = plan.stream.unwrap_or_else(|| names.events.clone());
+    let client = check::connect(loaded, &loaded.config.bus.redis).await.map_err(fail)?;
     match client.xadd(&stream, &fields).await {
-        Ok(id) if as_json => print(json!({ "stream": stream, "id": id.to_string() })),
-        Ok(id) => print(id),
-        Err(fault) => return fail(format_args!("not published: {fault}\n  run `unstale check` for what is wrong with the server")),
+        Ok(id) => Ok(Published { client, names, stream, id }),
+        Err(fault) => Err(fail(format_args!("not published: {fault}\n  run `unstale check` for what is wrong with the server"))),
     }
-    Exit::Done
 }
 
 fn refuse(reasons: &[String], exit: Exit) -> Exit {

@@ -17,4 +17,5 @@ pub mod signals;
 pub mod telemetry;
 mod terminal;
 pub mod tools;
+mod waiting;
 mod web;

@@ -51,6 +51,7 @@ async fn dispatch(command: Command, loaded: Loaded) -> Exit {
         Command::Check(args) => commands::check(&loaded, &args).await,
         Command::Publish(args) => commands::publish(&loaded, &args).await,
         Command::Invalidate(args) => commands::invalidate(&loaded, &args).await,
+        Command::Flush(args) => tools::flush::run(&loaded, &args).await,
         Command::Explain(args) => commands::explain(&loaded, &args),
         Command::Tail(args) => tools::tail::run(&loaded, &args).await,
         Command::Stats(args) => tools::stats::run(&loaded, &args).await,

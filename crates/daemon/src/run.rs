@@ -150,7 +150,8 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
     Ok(Assembly { pipeline, handle, publisher, instance, names, hub, follower, log })
 }
 
-fn sink_config(config: &Config, router: &Router, names: &Names, instance: &str) -> unstale_sink::Config {
+/// What a sink is told by the configuration.
+pub(crate) fn sink_config(config: &Config, router: &Router, names: &Names, instance: &str) -> unstale_sink::Config {
     unstale_sink::Config {
         notices: names.notices.clone(),
         publish: config.notices.publish,

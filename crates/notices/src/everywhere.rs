@@ -5,12 +5,17 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
 use unstale_connect::{Client, Fault, FaultKind, Reply, Script};
 use unstale_events::Position;
 
 /// The silence after which a receiver doesn't trust what he has. An instance that stopped beating without a goodbye is waited for as long:
 /// its receivers may be connected to it still.
 pub const SILENCE: Duration = Duration::from_secs(15);
+
+/// The pauses between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -39,7 +44,38 @@ pub struct Behind {
     pub notices: u64,
 }
 
-/// The instances that haven't passed this notice on, of those that said goodbye to nobody and have beaten within [`SILENCE`], and how many
+/// Not everybody has passed a notice on in time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Late {
+    /// Who hasn't, at the last look.
+    pub behind: Vec<Behind>,
+    /// Why nobody could look, if that is so.
+    pub blind: Option<Fault>,
+}
+
+/// Waits until every instance has passed a notice on, and returns how many there are.
+///
+/// # Errors
+/// Who hasn't when the time is up.
+pub async fn everywhere(client: &Client, company: Company<'_>, notice: Position, until: Instant) -> Result<usize, Late> {
+    let mut late = Late::default();
+    let mut pause = PAUSE;
+    loop {
+        match behind(client, company, notice).await {
+            Ok((behind, all)) if behind.is_empty() => return Ok(all),
+            Ok((behind, _)) => late = Late { behind, blind: None },
+            Err(fault) => late.blind = Some(fault),
+        }
+        let next = Instant::now() + pause;
+        if next > until {
+            return Err(late);
+        }
+        sleep_until(next).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The instances that haven't passed this notice on, of those that said no goodbye and have beaten within [`SILENCE`], and how many
 /// these are in all.
 pub async fn behind(client: &Client, company: Company<'_>, notice: Position) -> Result<(Vec<Behind>, usize), Fault> {
     let keys = [company.beats, company.positions].map(|key| Bytes::copy_from_slice(key.as_bytes())).to_vec();

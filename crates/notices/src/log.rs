@@ -21,6 +21,11 @@ impl Log {
         Self { client, key: key.to_owned() }
     }
 
+    /// The connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Which connection it is, once it is up.
     pub(crate) async fn ready(&self, within: Duration) -> Result<u64, Fault> {
         self.client.ready(within).await

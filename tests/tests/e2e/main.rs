@@ -4,6 +4,7 @@ mod batching;
 mod bounds;
 mod catalogue;
 mod effects;
+mod everywhere;
 mod faults;
 mod loss;
 mod notices;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use unstale_testkit::wait_until_sync;
-use unstale_tests::{Notice, World};
+use unstale_tests::{Notice, Setup, World};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Long, so that what doesn't wait for it ends well before.
@@ -88,4 +88,21 @@ fn told_to_end_it_does_it_first() {
     assert_eq!(world.sidecar.wait_for(DELAY * 3), Some(0), "{}", world.sidecar.log());
     assert!(world.keys().is_empty() && world.notices().len() == 2);
     assert_eq!(pending(&mut world), 0);
+}
+
+#[test]
+fn p1_18_a_process_killed_before_it_leaves_it_to_another() {
+    const CONFIG: &str = "[reclaim]\ncritical_min_idle = '10s'\n[preset.llm-gateway.cache.virtual_key]\nsecond_delete = '3s'";
+    let mut world = World::with(|setup| setup.preset("llm-gateway").config(CONFIG));
+    world.publish("SpendUpdated", &[("key_hash", "abc")]);
+    processed(&world, 1);
+    world.sidecar.kill();
+    assert_eq!((pending(&mut world), world.notices().len()), (1, 1));
+    world.seed(["vkey:abc"]);
+    let heir = Setup::on(&world.redis).preset("llm-gateway").config(CONFIG).start(&world.redis);
+    world.wait_done();
+    let at: Vec<i64> = world.notices().iter().map(Notice::at).collect();
+    assert_eq!(at.len(), 3, "the first of the dead process, and both of its heir: {at:?}\n{}", heir.log());
+    assert!(at[2] - at[1] >= 2990, "{at:?}");
+    assert!(world.keys().is_empty());
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::Value;
 use unstale_connect::{Fault, FaultKind};
 use unstale_pipeline::handle::DeliverError;
 
@@ -26,6 +27,9 @@ struct Error {
     /// Each part that was refused, if parts were judged one by one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refused: Vec<Refused>,
+    /// Each instance that has yet to tell its receivers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<Value>,
 }
 
 /// A part of a body that was refused.
@@ -44,7 +48,7 @@ pub(super) struct Refused {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, error: Error { code, message: message.into(), field: None, refused: Vec::new() } }
+        Self { status, error: Error { code, message: message.into(), field: None, refused: Vec::new(), behind: Vec::new() } }
     }
 
     /// The body isn't what it must be.
@@ -74,6 +78,18 @@ impl Refusal {
 
     pub(super) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "not with this method; GET / lists what there is")
+    }
+
+    /// Too much is asked for at once.
+    pub(super) fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    /// It was done, but not everybody has heard of it in time.
+    pub(super) fn behind(message: String, behind: Vec<Value>) -> Self {
+        let mut refusal = Self::new(StatusCode::GATEWAY_TIMEOUT, "behind", message);
+        refusal.error.behind = behind;
+        refusal
     }
 
     pub(super) fn redis_down(message: impl Into<String>) -> Self {

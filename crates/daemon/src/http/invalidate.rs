@@ -1,13 +1,16 @@
-//! `POST /v1/invalidate`: keys and patterns named by the caller, through the stream or, with `wait=deleted`, at once.
+//! `POST /v1/invalidate`: keys and patterns named by the caller, through the stream or, with `wait`, at once: until they are deleted, or until every
+//! instance has told its receivers.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use unstale_events::{Event, Invalidation, Priority, Reason};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+use unstale_events::{Event, Invalidation, Position, Priority, Reason};
+use unstale_notices::{Behind, Company, Late, everywhere};
 
 use super::body::Body;
 use super::error::{Refusal, Refused};
@@ -17,10 +20,29 @@ use super::{App, Shared, entry, events};
 /// The event that carries an invalidation over the stream.
 const KIND: &str = "CacheInvalidationRequested";
 
+/// How long is waited for every instance, unless the caller says otherwise.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest that a caller may say.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+/// How many wait for every instance at once; each looks at Redis again and again.
+pub(super) const WAITING: usize = 64;
+
 /// What to wait for.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wish {
     wait: Option<String>,
+    timeout: Option<String>,
+}
+
+/// The same, understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Redis has it in the stream.
+    Added,
+    /// It is deleted in Redis.
+    Deleted,
+    /// Every instance has told its receivers, or this has passed.
+    Everywhere(Duration),
 }
 
 #[derive(Serialize)]
@@ -28,26 +50,43 @@ struct Answer {
     success: bool,
     keys_deleted: u64,
     duration_ms: f64,
+    /// How many instances have told their receivers, if all have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instances: Option<usize>,
 }
 
 /// The handler.
 pub(super) async fn invalidate(State(shared): State<Shared>, Query(wish): Query<Wish>, body: Body) -> Result<Response, Refusal> {
-    let is_urgent = is_urgent(&wish)?;
+    let until = wish.until()?;
     let event = read(&body.bytes)?;
     drop(body);
     let asked = judge(&shared.app, &event)?;
-    if is_urgent {
-        return deliver(&shared.app, asked).await;
+    match until {
+        Until::Added => {}
+        Until::Deleted => return deliver(&shared.app, asked).await,
+        Until::Everywhere(patience) => return deliver_everywhere(&shared, asked, patience).await,
     }
     let fields = entry::fields(&event.to_string()).map_err(|reason| Refusal::bad(reason.code.name(), reason.text))?;
     publish::add(&shared.app, vec![Planned { stream: events::stream(asked.priority), fields }]).await
 }
 
-fn is_urgent(wish: &Wish) -> Result<bool, Refusal> {
-    match wish.wait.as_deref() {
-        None => Ok(false),
-        Some("deleted") => Ok(true),
-        Some(_) => Err(Refusal::bad("bad_wait", "`wait` may be `deleted`, or absent to answer as soon as the stream has it").at("wait")),
+impl Wish {
+    fn until(&self) -> Result<Until, Refusal> {
+        match self.wait.as_deref() {
+            None => Ok(Until::Added),
+            Some("deleted") => Ok(Until::Deleted),
+            Some("everywhere") => self.patience().map(Until::Everywhere),
+            Some(_) => {
+                let text = "`wait` may be `deleted` or `everywhere`, or absent to answer as soon as the stream has it";
+                Err(Refusal::bad("bad_wait", text).at("wait"))
+            }
+        }
+    }
+
+    fn patience(&self) -> Result<Duration, Refusal> {
+        let Some(timeout) = &self.timeout else { return Ok(PATIENCE) };
+        let patience = humantime::parse_duration(timeout).ok().filter(|patience| *patience <= LONGEST_PATIENCE);
+        patience.ok_or_else(|| Refusal::bad("bad_timeout", "`timeout` must be a duration of at most a minute, such as `2s`").at("timeout"))
     }
 }
 
@@ -121,6 +160,38 @@ fn refused(event: &Value, reason: &Reason) -> Refused {
 async fn deliver(app: &App, asked: Invalidation) -> Result<Response, Refusal> {
     let begun = Instant::now();
     let report = app.handle.deliver(asked).await?;
+    Ok(done(report.keys_deleted, begun, None))
+}
+
+async fn deliver_everywhere(shared: &Shared, asked: Invalidation, patience: Duration) -> Result<Response, Refusal> {
+    let begun = Instant::now();
+    let _place = shared.waiting.try_acquire().map_err(|_| Refusal::busy("too many wait for every instance; try again later"))?;
+    let app = &shared.app;
+    let report = app.handle.deliver_confirmed(asked).await?;
+    let Some(notice) = report.notice else { return Ok(done(report.keys_deleted, begun, Some(0))) };
+    let company = Company { beats: &app.names.beats, positions: &app.names.positions };
+    match everywhere(app.log.client(), company, notice, begun + patience).await {
+        Ok(instances) => Ok(done(report.keys_deleted, begun, Some(instances))),
+        Err(late) => Err(not_everywhere(&late, notice, patience)),
+    }
+}
+
+fn done(keys_deleted: u64, begun: Instant, instances: Option<usize>) -> Response {
     let duration_ms = (begun.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    Ok(Json(Answer { success: true, keys_deleted: report.keys_deleted, duration_ms }).into_response())
+    Json(Answer { success: true, keys_deleted, duration_ms, instances }).into_response()
+}
+
+fn not_everywhere(late: &Late, notice: Position, patience: Duration) -> Refusal {
+    let how = match &late.blind {
+        Some(fault) => format!("who is behind can't be told: {fault}"),
+        None => format!("{} of the instances have yet to pass notice {notice} on", late.behind.len()),
+    };
+    let text = format!("deleted in Redis and announced, but not heard everywhere within {}: {how}", humantime::format_duration(patience));
+    Refusal::behind(text, late.behind.iter().map(shown).collect())
+}
+
+/// An instance that is behind, and how far.
+pub(crate) fn shown(behind: &Behind) -> Value {
+    let Behind { instance, position, notices } = behind;
+    json!({ "instance": instance, "position": position.map(|position| position.to_string()), "notices": notices })
 }

@@ -111,6 +111,8 @@ impl Rules {
 struct Shared {
     app: Arc<App>,
     bodies: Arc<Semaphore>,
+    /// Places for those who wait for every instance.
+    waiting: Arc<Semaphore>,
 }
 
 /// A server that listens. Dropped, it goes on until the runtime ends.
@@ -176,7 +178,10 @@ impl Server {
 /// All paths, behind the guard.
 fn all(app: App) -> Paths {
     let limit = app.rules.body;
-    let (handle, shared) = (app.handle.clone(), Shared { app: Arc::new(app), bodies: Arc::new(Semaphore::new(BODIES)) });
+    let (handle, shared) = (
+        app.handle.clone(),
+        Shared { app: Arc::new(app), bodies: Arc::new(Semaphore::new(BODIES)), waiting: Arc::new(Semaphore::new(invalidate::WAITING)) },
+    );
     let paths = Paths::new()
         .route("/", get(reports::index))
         .route("/v1/stats", get(reports::stats))

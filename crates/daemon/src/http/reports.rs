@@ -24,7 +24,7 @@ GET  /healthz          200 while the loop turns        (?strict=1: 503 unless al
 GET  /readyz           200 from first connect to drain (?strict=1: 503 unless all is well)
 GET  /v1/stats         the counts, as JSON
 POST /v1/events        publish one event, or an array of them: {\"type\": ..., ...}
-POST /v1/invalidate    {\"keys\": [], \"patterns\": [], \"cache\": ..., \"operation\": ..., \"priority\": ...}  (?wait=deleted: now)
+POST /v1/invalidate    {\"keys\": [], \"patterns\": [], \"cache\": ..., \"operation\": ..., \"priority\": ...}  (?wait=deleted|everywhere: now)
 POST /v1/explain       what an event would do; nothing is done
 GET  /v1/notices       what to drop, as Server-Sent Events     (?cache=a,b: of these caches)
 ";

@@ -495,7 +495,7 @@ async fn waiting_for_the_delete_asks_the_loop_and_leaves_the_stream_alone() {
         tokio::spawn(async move { send(address, head, r#"{"keys":["product:1"],"priority":"high","operation":"import"}"#).await })
     };
     let asked = ask();
-    let invalidation = api.play_loop(Ok(DeliverReport { keys_deleted: 7 })).await;
+    let invalidation = api.play_loop(Ok(DeliverReport { keys_deleted: 7, notice: None })).await;
     assert_eq!((invalidation.priority, invalidation.operation.as_deref()), (Priority::High, Some("import")));
     let targets: Vec<_> = invalidation.targets.iter().map(|target| (target.kind, target.text)).collect();
     assert_eq!(targets, [(TargetKind::Key, "product:1")]);
@@ -634,7 +634,7 @@ async fn stopped_it_finishes_what_is_under_way_and_takes_no_more() {
         }
     })
     .await;
-    deliver.reply.send(Ok(DeliverReport { keys_deleted: 1 })).unwrap();
+    deliver.reply.send(Ok(DeliverReport { keys_deleted: 1, notice: None })).unwrap();
     assert_eq!(under_way.await.unwrap().status, 200);
     stopping.await.unwrap();
 }

@@ -4,6 +4,7 @@
 //! Texts from elsewhere are shown without what a terminal would obey; keys, and values of events, as fingerprints unless `--reveal` is given.
 
 pub mod dead_letters;
+pub mod flush;
 pub mod pages;
 mod shown;
 pub mod stats;

@@ -104,7 +104,7 @@ async fn a_flush_is_a_notice_among_the_others_and_deletes_nothing() {
     let published = Notice::from_json(subscriber.read().unwrap().array()[2].text().as_bytes()).unwrap();
     assert_eq!(
         (published.id, published.seq, &published.flush[..], published.drop.len()),
-        (Some(id), Some(1), &["vkey".into(), "model".into()][..], 0)
+        (Some(id.id), Some(1), &["vkey".into(), "model".into()][..], 0)
     );
     world.deliver(&world.keys("vkey", &["vkey:b"])).await;
     assert_eq!(world.log().iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2]);
