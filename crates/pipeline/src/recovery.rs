@@ -276,3 +276,107 @@ impl Recovery {
         self.suspect.take_if(|suspect| *suspect == id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> EntryId {
+        EntryId { ms, seq: 0 }
+    }
+
+    /// A walk through pages, each claimed whole, to its end; `given_up` entries of each page are given up again meanwhile.
+    fn walk(recovery: &mut Recovery, pages: &[Vec<Found>], given_up: usize, now: Instant) {
+        assert!(recovery.begin("me", now).is_empty());
+        for page in pages {
+            assert!(matches!(recovery.steps(true)[..], [(Whose::Own, Step::List(..))]));
+            let wanted = recovery.choose(page.iter().copied(), Whose::Own);
+            let walk = recovery.walk(Whose::Own).unwrap();
+            walk.listed(page.last().map(|(id, _)| *id), wanted);
+            if let [(Whose::Own, Step::Claim(found, _))] = &recovery.steps(true)[..] {
+                recovery.walk(Whose::Own).unwrap().claimed(found.len(), &[]);
+                (0..given_up).for_each(|_| recovery.give_up(now));
+            }
+        }
+        recovery.steps(true);
+        recovery.walk(Whose::Own).unwrap().listed(None, vec![]);
+        assert!(recovery.steps(true).is_empty());
+        assert_eq!(recovery.ended().count(), 1);
+    }
+
+    #[test]
+    fn what_was_given_up_is_left_until_a_whole_walk_has_passed() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        walk(&mut recovery, &[], 0, now);
+        assert!(recovery.is_over() && recovery.is_finished());
+        (0..5).for_each(|_| recovery.give_up(now));
+        assert_eq!((recovery.given_up(), recovery.is_finished()), (5, false));
+        recovery.delivering(now);
+        // All five are claimed again, two of them fail again.
+        walk(&mut recovery, &[(0..5).map(|ms| (id(ms), 1)).collect()], 2, now);
+        assert_eq!((recovery.given_up(), recovery.is_over()), (2, false));
+        recovery.delivering(now);
+        walk(&mut recovery, &[(0..2).map(|ms| (id(ms), 1)).collect()], 0, now);
+        assert!(recovery.is_over() && recovery.is_finished());
+    }
+
+    #[test]
+    fn a_walk_that_fails_leaves_what_was_given_up_and_is_tried_again_later() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        walk(&mut recovery, &[], 0, now);
+        recovery.give_up(now);
+        recovery.delivering(now);
+        recovery.begin("me", now);
+        assert_eq!(recovery.steps(true).len(), 1);
+        recovery.walk_failed(Whose::Own, now);
+        assert_eq!((recovery.given_up(), recovery.is_finished()), (1, false));
+        assert!(recovery.due().is_some_and(|at| at > now));
+    }
+
+    #[test]
+    fn something_lost_during_a_walk_is_looked_for_after_it() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        recovery.begin("me", now);
+        recovery.steps(true);
+        assert!(!recovery.lets_read(now), "what was lost on the way comes first");
+        recovery.want(now);
+        recovery.walk(Whose::Own).unwrap().listed(None, vec![]);
+        assert!(recovery.lets_read(now) && recovery.due().is_none(), "one walk at a time");
+        recovery.steps(true);
+        assert_eq!(recovery.ended().count(), 1);
+        assert_eq!(recovery.due(), Some(now));
+    }
+
+    #[test]
+    fn suspects_take_turns_and_only_so_many_wait() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        recovery.give_up(now);
+        let many: Vec<Found> = (0..WAITING as u64 + 10).map(|ms| (id(ms), SUSPECT)).collect();
+        walk(&mut recovery, &[many], 0, now);
+        assert_eq!(recovery.remembered(), WAITING);
+        assert_eq!((recovery.given_up(), recovery.is_finished()), (10, false), "those without a place are found again");
+        assert_eq!(recovery.next_suspect().map(|suspect| suspect.id), Some(id(0)));
+        assert_eq!(recovery.next_suspect(), None, "one at a time");
+        recovery.let_go(id(0));
+        assert_eq!(recovery.next_suspect().map(|suspect| suspect.id), Some(id(1)));
+    }
+
+    #[test]
+    fn what_could_not_be_released_is_released_before_the_next_walk() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        recovery.release_began(2);
+        assert_eq!((recovery.due(), recovery.remembered()), (None, 2));
+        recovery.release_ended(2, Some((1, vec![id(1), id(2)])), now);
+        let later = now + PAUSES[1];
+        assert_eq!(recovery.begin("me", later), [(1, vec![id(1), id(2)])]);
+        assert!(recovery.own.is_none());
+        recovery.release_began(2);
+        recovery.release_ended(2, None, later);
+        assert!(recovery.begin("me", later).is_empty() && recovery.own.is_some());
+    }
+}

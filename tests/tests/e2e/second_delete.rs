@@ -68,7 +68,7 @@ fn p7_3_one_that_fails_leaves_the_event_pending_and_the_counts_true() {
     world.publish("SpendUpdated", &[("key_hash", "abc")]);
     processed(&world, 1);
     world.cmd(&["ACL", "SETUSER", "default", "-unlink"]);
-    world.sidecar.wait_log("deleted once more");
+    world.sidecar.wait_log("deliveries fail");
     assert_eq!(pending(&mut world), 1);
     world.cmd(&["ACL", "SETUSER", "default", "+unlink"]);
     world.wait_done();
