@@ -123,6 +123,39 @@ fn p5_3_what_a_dead_consumer_left_is_taken_over_within_the_bound() {
     assert_eq!(bus.dead_letters(), []);
 }
 
+#[test]
+fn p5_11_taking_over_stops_where_reading_stops() {
+    const LEFT: usize = 20_000;
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    bus.cmd(&["XGROUP", "CREATE", "unstale:events", "unstale", "0", "MKSTREAM"]);
+    backlog(&mut bus, 0..LEFT, 10);
+    bus.cmd(&["EVAL", READ, "1", "unstale:events", "ghost-1", &LEFT.to_string()]);
+    let setup = Setup::on(&redis).config(ROUTES).set("limits.memory=1MiB").set("limits.entry=16KiB").set("batching.windows.low=10m");
+    // Low events wait here for minutes, and no batch is ever full.
+    let mut sidecar = setup.set("batching.max_size=100000").start(&redis);
+    let ghosts = |bus: &mut Bus| {
+        let summary = bus.try_cmd(&["XPENDING", "unstale:events", "unstale"])?;
+        let owners = summary.array()[3].array();
+        let ghost = owners.iter().find(|owner| owner.array()[0].text() == "ghost-1");
+        Ok::<_, String>(ghost.map_or(0, |owner| owner.array()[1].text().parse::<usize>().expect("a count")))
+    };
+    let mut before = LEFT;
+    let left = wait_until_sync("taking over to stop", PATIENCE, || {
+        // Two looks apart by a critical event's whole way.
+        let id = bus.publish_critical("Critical", &[("k", "revoked")]);
+        bus.wait_notice("of the critical event", |notice| notice.priority() == "critical" && notice.events().contains(&id));
+        let now = ghosts(&mut bus)?;
+        let same = now == std::mem::replace(&mut before, now);
+        if same && now < LEFT { Ok(now) } else { Err(format!("{now} entries are left")) }
+    });
+    println!("1 MiB has room for {} of {LEFT} pending low events", LEFT - left);
+    assert!(left > LEFT / 2, "{left}");
+    sidecar.terminate();
+    assert_eq!(sidecar.wait(), Some(0), "what was taken over is finished");
+    assert_eq!(usize::try_from(bus.standing("events").expect("the stream is there").pending), Ok(left));
+}
+
 /// Reads for a consumer, and answers with nothing.
 const READ: &str = "redis.call('XREADGROUP', 'GROUP', 'unstale', ARGV[1], 'COUNT', ARGV[2], 'STREAMS', KEYS[1], '>')";
 
