@@ -61,7 +61,17 @@ pub fn run(args: &[&str], environment: &[(&str, &str)]) -> Outcome {
 
 /// The program in a directory, without what the environment of the tests may say to it.
 pub(crate) fn command(dir: &Path) -> Command {
-    let mut command = Command::new(program());
+    without_environment(Command::new(program()), dir)
+}
+
+/// The same in a network namespace, by `ip netns`.
+pub(crate) fn command_within(network: &str, dir: &Path) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", network]).arg(program());
+    without_environment(command, dir)
+}
+
+fn without_environment(mut command: Command, dir: &Path) -> Command {
     command.current_dir(dir).env_clear();
     for name in ["PATH", "HOME", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
         if let Some(value) = env::var_os(name) {

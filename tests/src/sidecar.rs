@@ -19,6 +19,7 @@ pub struct Setup {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     namespace: Option<String>,
+    network: Option<String>,
 }
 
 impl Setup {
@@ -73,6 +74,13 @@ impl Setup {
         self.set(&format!("namespace={name}"))
     }
 
+    /// In a network namespace. Its HTTP is out of the test's reach then.
+    #[must_use]
+    pub fn within(mut self, network: &str) -> Self {
+        self.network = Some(network.to_owned());
+        self
+    }
+
     /// Starts it and waits until it serves, see [`Sidecar::ready`].
     ///
     /// # Panics
@@ -94,7 +102,10 @@ impl Setup {
         let dir = tempfile::Builder::new().prefix("unstale-sidecar-").tempdir().expect("a temporary directory can be made");
         let (config, log) = (dir.path().join("unstale.toml"), dir.path().join("stderr.log"));
         fs::write(&config, &self.config).expect("a temporary file can be written");
-        let mut command = program::command(dir.path());
+        let mut command = match &self.network {
+            Some(network) => program::command_within(network, dir.path()),
+            None => program::command(dir.path()),
+        };
         // Instance and port are set by environment, so that a test's file and flags are its own.
         command.env("REDIS_URL", &self.url).env("UNSTALE__INSTANCE__NAME", &name).env("UNSTALE__HTTP__BIND", "127.0.0.1:0");
         command.arg("run").args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));

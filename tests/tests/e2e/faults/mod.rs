@@ -2,6 +2,7 @@
 //! log says what happened.
 
 mod drain;
+mod dropped;
 mod fleet;
 mod flood;
 mod kills;
