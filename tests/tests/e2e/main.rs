@@ -14,4 +14,5 @@ mod routes;
 mod second_delete;
 mod servers;
 mod smoke;
+mod storm;
 mod wire;
