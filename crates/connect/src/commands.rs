@@ -94,6 +94,13 @@ impl Client {
         self.reply(Command::new("PUBLISH").text(channel).arg(message)).await?.count()
     }
 
+    /// Waits until so many replicas have everything that was written on this connection so far; returns how many have, after `within` at the latest.
+    /// What comes behind it on the connection waits as long.
+    pub async fn wait(&self, replicas: u32, within: Duration) -> Result<u64, Fault> {
+        let command = Command::new("WAIT").number(replicas).number(within.as_millis().max(1)).blocking(within);
+        self.reply(command).await?.count()
+    }
+
     /// The ACL user of this connection.
     pub async fn acl_whoami(&self) -> Result<String, Fault> {
         self.reply(Command::new("ACL").text("WHOAMI")).await?.text().map(str::to_owned)

@@ -3,7 +3,12 @@
 
 mod behind;
 mod fences;
+mod hearing;
 mod outages;
+mod publishing;
+#[path = "../../examples/race.rs"]
+#[expect(dead_code, reason = "its own main isn't called here")]
+mod race;
 mod reading;
 mod writing;
 
