@@ -5,6 +5,7 @@
 
 mod bus;
 mod program;
+pub mod python;
 mod sidecar;
 pub mod sse;
 mod world;

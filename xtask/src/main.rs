@@ -4,6 +4,7 @@
 mod command;
 mod demo;
 mod page;
+mod python;
 mod servers;
 mod soak;
 mod test;
@@ -25,6 +26,7 @@ The project's commands.
                              (--minutes, --topology, --sidecars, --seed; --help tells all)
   cargo xtask kills …        kill -9 of sidecars at random and at each named point, and whether anything is lost (--kills, --events, --seed)
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
+  cargo xtask python         a Python with what tests import, made below target unless it is there; prints where
   cargo xtask help           this text
 ";
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "soak" | "kills" => soak::run(command, rest),
+        "python" => python::run(),
         "tidy" => tidy::run(rest),
         "help" | "-h" | "--help" => {
             print!("{HELP}");

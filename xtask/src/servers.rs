@@ -53,6 +53,13 @@ fn install() -> Result<PathBuf, String> {
     command::in_path(&NAMES).ok_or_else(|| by_hand("apt-get installed redis-server, but it isn't in PATH.".to_owned()))
 }
 
+/// Installs a package of Debian's.
+pub(crate) fn install_package(name: &str) -> Result<(), String> {
+    let rights = rights()?;
+    apt_get(rights, &["update"])?;
+    apt_get(rights, &["install", "--yes", "--no-install-recommends", name])
+}
+
 /// How the package manager gets root's rights without asking anybody: not at all if it has them, or by sudo.
 fn rights() -> Result<&'static [&'static str], String> {
     if command::in_path(&["apt-get"]).is_none() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{command, servers, tidy, versions};
+use crate::{command, python, servers, tidy, versions};
 
 /// One thing that must hold.
 struct Step {
@@ -100,7 +100,7 @@ fn tests(server: &Path, args: &[&str]) -> Result<(), String> {
 pub(crate) fn on(server: &Path) -> Result<Command, String> {
     let program = env::current_exe().map_err(|error| format!("this program's path: {error}"))?.with_file_name("unstale");
     let mut tests = command::cargo(&["test"]);
-    tests.env(servers::VARIABLE, server).env("UNSTALE_BINARY", program);
+    tests.env(servers::VARIABLE, server).env("UNSTALE_BINARY", program).env(python::VARIABLE, python::find_or_make()?);
     Ok(tests)
 }
 

@@ -15,4 +15,5 @@ mod second_delete;
 mod servers;
 mod smoke;
 mod storm;
+mod tracking;
 mod wire;
