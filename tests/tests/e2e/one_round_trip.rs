@@ -110,7 +110,9 @@ fn is_housekeeping(line: &Line) -> bool {
     let keeps = line.from == "control" && ["EVALSHA", "XINFO", "XPENDING", "XTRIM", "TIME", "PING"].contains(&line.name().as_str());
     let own = ["unstale:instances", "unstale:reader", "unstale:positions"];
     let beats = line.from == "lua" && (line.name() == "TIME" || own.iter().any(|key| line.has(key)));
-    reads || keeps || beats
+    // Who follows the log for the receivers.
+    let follows = line.from == "notices" && ["XREAD", "XREVRANGE", "XRANGE"].contains(&line.name().as_str());
+    reads || follows || keeps || beats
 }
 
 #[test]
