@@ -3,6 +3,7 @@
 //! What it knows of the product is what SPEC.md promises to other programs: names, wire formats, log lines, HTTP. It shares no code with it.
 //! Tests wait for states, never for time to pass; failures of the harness itself panic with what was seen last.
 
+mod browser;
 mod bus;
 mod program;
 pub mod python;
@@ -10,6 +11,7 @@ mod sidecar;
 pub mod sse;
 mod world;
 
+pub use browser::Browser;
 pub use bus::{Bus, Letter, Notice, Standing};
 pub use program::{Outcome, program, run};
 pub use sidecar::{Setup, Sidecar};

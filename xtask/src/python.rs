@@ -46,6 +46,6 @@ fn make(place: &Path) -> Result<(), String> {
     let by_hand = |problem| {
         format!("{problem}\nInstall Python 3 with its module venv, or let {VARIABLE} name a Python that has {}.", PACKAGES.join(", "))
     };
-    servers::install_package("python3-venv").map_err(by_hand)?;
+    servers::install_packages(&["python3-venv"]).map_err(by_hand)?;
     if venv() { Ok(()) } else { Err(by_hand("`python3 -m venv` fails.".to_owned())) }
 }

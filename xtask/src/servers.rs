@@ -45,19 +45,34 @@ pub(crate) fn find() -> Result<Option<PathBuf>, String> {
 
 fn install() -> Result<PathBuf, String> {
     let by_hand = |problem: String| format!("{problem}\nNo Redis server was found, and none could be installed. {BY_HAND}");
-    let rights = rights().map_err(by_hand)?;
     println!("There is no redis-server here: installing Debian's package (apt-get install redis-server).");
     println!("Debian may also start it on port 6379. Nothing here uses that one: `sudo systemctl disable --now redis-server` ends it.");
-    apt_get(rights, &["update"]).map_err(by_hand)?;
-    apt_get(rights, &["install", "--yes", "--no-install-recommends", "redis-server"]).map_err(by_hand)?;
+    install_packages(&["redis-server"]).map_err(by_hand)?;
     command::in_path(&NAMES).ok_or_else(|| by_hand("apt-get installed redis-server, but it isn't in PATH.".to_owned()))
 }
 
-/// Installs a package of Debian's.
-pub(crate) fn install_package(name: &str) -> Result<(), String> {
+/// Other programs that tests run, each with Debian's package of it.
+const PROGRAMS: [(&str, &str); 3] = [("chromedriver", "chromium-driver"), ("prometheus", "prometheus"), ("promtool", "prometheus")];
+
+/// Has all the other programs that tests run, installing those that are missing. One that can't be had is named; the tests that need it fail.
+pub(crate) fn find_or_install_programs() {
+    let mut missing: Vec<&str> =
+        PROGRAMS.into_iter().filter(|(program, _)| command::in_path(&[program]).is_none()).map(|(_, package)| package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return;
+    }
+    println!("Installing what tests need besides: {}.", missing.join(", "));
+    if let Err(problem) = install_packages(&missing) {
+        println!("{problem}\nTests that need them will fail; install {} by hand.", missing.join(", "));
+    }
+}
+
+/// Installs packages of Debian's.
+pub(crate) fn install_packages(packages: &[&str]) -> Result<(), String> {
     let rights = rights()?;
     apt_get(rights, &["update"])?;
-    apt_get(rights, &["install", "--yes", "--no-install-recommends", name])
+    apt_get(rights, &[&["install", "--yes", "--no-install-recommends"], packages].concat())
 }
 
 /// How the package manager gets root's rights without asking anybody: not at all if it has them, or by sudo.

@@ -48,6 +48,7 @@ fn steps(names: &[String]) -> Result<(), String> {
     }
     complete_toolchain()?;
     let server = servers::find_or_install_redis()?;
+    servers::find_or_install_programs();
     println!("Tests run on {}.", server.display());
     let chosen = STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
     let outcomes: Vec<Outcome> = chosen.map(|step| step.run(&server)).collect();

@@ -99,6 +99,8 @@ pub enum Command {
     Tail(Tail),
     /// Show the counts of one sidecar.
     Stats(Stats),
+    /// Watch one sidecar on the terminal, as it moves.
+    Top(Top),
     /// Look at what could not be carried out, give it back to its stream, or drop it.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -279,6 +281,14 @@ pub struct Stats {
     /// Print JSON, as `GET /v1/stats` answers it.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Which one.
+    #[command(flatten)]
+    pub sidecar: Sidecar,
 }
 
 /// `dead-letters`.

@@ -35,7 +35,7 @@ pub struct Connections {
     pub control: Client,
     /// Blocking reads of the notice log, for all receivers.
     pub notices: Client,
-    /// The notice log, for receivers that read it by themselves.
+    /// The notice log, for receivers that read it by themselves, and all that people look at.
     pub replay: Client,
     /// What others ask to be added to the streams.
     pub publisher: Client,

@@ -55,6 +55,7 @@ async fn dispatch(command: Command, loaded: Loaded) -> Exit {
         Command::Explain(args) => commands::explain(&loaded, &args),
         Command::Tail(args) => tools::tail::run(&loaded, &args).await,
         Command::Stats(args) => tools::stats::run(&loaded, &args).await,
+        Command::Top(args) => tools::top::run(&loaded, &args).await,
         Command::DeadLetters(command) => tools::dead_letters::run(&loaded, &command).await,
         Command::Why(args) => tools::why::run(&loaded, &args).await,
         Command::Config(Config::Show { json }) => commands::show(&loaded, json),

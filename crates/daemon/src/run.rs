@@ -18,7 +18,7 @@ use unstale_source::{EntryLimit, Group, Letters, LettersConfig, Membership, Name
 use crate::cli::Exit;
 use crate::config::{self, Config, Loaded};
 use crate::connections::{BLOCK, Connections};
-use crate::http::{App, Rules, Server as HttpServer};
+use crate::http::{App, Lookout, Rules, Server as HttpServer};
 use crate::signals::Signals;
 use crate::telemetry;
 
@@ -53,9 +53,10 @@ pub async fn run(loaded: Loaded) -> Exit {
 /// Listens, works, and stops in the order in which others depend on it: health is told to the very end.
 async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
     let signals = Signals::listen().map_err(|error| error.to_string())?;
-    let Assembly { pipeline, handle, publisher, instance, names, hub, mut follower, log } = assemble(config, &router)?;
+    let Assembly { pipeline, handle, publisher, lookout, instance, names, hub, mut follower, log } = assemble(config, &router)?;
     let rules = Rules::new(config)?;
-    let app = App { router, handle: handle.clone(), publisher, names, hub: Arc::clone(&hub), log, rules };
+    let app =
+        App { router, handle: handle.clone(), publisher, lookout, instance: instance.clone(), names, hub: Arc::clone(&hub), log, rules };
     let listen = |error| format!("http: {error}");
     let mut servers = vec![HttpServer::start(config.http.bind, app).await.map_err(listen)?];
     if let Some(bind) = config.http.probe_bind {
@@ -104,6 +105,8 @@ pub struct Assembly {
     pub handle: Handle,
     /// The connection for what others ask to be added to the streams.
     pub publisher: Client,
+    /// What looks at what is shared in Redis.
+    pub lookout: Lookout,
     /// This process's name among the sidecars.
     pub instance: String,
     /// The names of the namespace.
@@ -146,8 +149,9 @@ pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, Strin
     let (seat, handle) = seat(stats.clone());
     let pipeline = Pipeline::new(settings(config, router, &names), parts, stats, seat);
     let follower = Follower::waiting(Log::new(notices, &names.notices), Course::begin());
+    let lookout = Lookout::new(replay.clone(), names.clone());
     let log = Log::new(replay, &names.notices);
-    Ok(Assembly { pipeline, handle, publisher, instance, names, hub, follower, log })
+    Ok(Assembly { pipeline, handle, publisher, lookout, instance, names, hub, follower, log })
 }
 
 /// What a sink is told by the configuration.

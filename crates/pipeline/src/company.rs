@@ -82,6 +82,7 @@ impl State {
             }
             Ok(_) => {
                 journal::buried(&letter);
+                letter.reasons.first().into_iter().for_each(|reason| self.stats.buried(reason.code));
                 self.grave_bytes = self.grave_bytes.saturating_sub(Size::of(&letter.body.fields).weight());
                 stream.owed.push(letter.id);
             }
@@ -188,6 +189,7 @@ impl State {
                     self.next_survey = now;
                 }
                 self.stats.reader(beat.holds_lease);
+                self.stats.set_instances(beat.alive.len() as u64);
                 self.company = Some(beat);
             }
             Err(fault) => {

@@ -106,6 +106,12 @@ impl Handle {
         self.metrics.page(|| self.stats())
     }
 
+    /// How many events were at most as old as each of [`crate::metrics::SECONDS`] when their deletes were confirmed, and how many in all; by
+    /// priority.
+    pub fn ages(&self) -> [Vec<u64>; 4] {
+        self.metrics.ages()
+    }
+
     /// The loop's judgement, or that it is stuck.
     pub fn health(&self) -> Arc<Health> {
         let published = self.published.borrow();

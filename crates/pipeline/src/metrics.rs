@@ -22,7 +22,7 @@ const BATCH_DURATION: &str = "unstale_batch_duration_seconds";
 const EVENT_AGE: &str = "unstale_event_age_seconds";
 
 /// Upper bounds of the buckets for durations and ages, in seconds.
-const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 30.0];
+pub const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 30.0];
 
 /// Upper bounds of the buckets for the size of batches, in targets.
 const TARGETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 10_000.0];
@@ -145,6 +145,17 @@ const TABLE: &[Metric] = &[
     counter("unstale_flushes_total", &["cause"], "Published requests to drop whole caches.", |stats, set| {
         stats.flushes().for_each(|(cause, count)| set(&[cause], count));
     }),
+    counter(
+        "unstale_dead_letters_total",
+        &["reason"],
+        "Entries written to the dead letters, by the first of their reasons.",
+        |stats, set| {
+            stats.letters().for_each(|(reason, count)| set(&[reason], count));
+        },
+    ),
+    gauge("unstale_instances", &[], "Sidecars of this namespace that live, by the beats that this one saw last.", |stats, set| {
+        set(&[], number(stats.instances()));
+    }),
     gauge("unstale_subscribers", &[], "Receivers of notices connected to this process.", |stats, set| {
         set(&[], number(stats.subscribers()));
     }),
@@ -265,6 +276,17 @@ impl Metrics {
         self.exporter.run_upkeep();
     }
 
+    /// How many events were at most as old as each bound of [`SECONDS`], and how many in all; by priority. The exporter alone keeps the buckets,
+    /// and tells them as text.
+    pub(crate) fn ages(&self) -> [Vec<u64>; 4] {
+        let page = self.exporter.render();
+        Priority::ALL.map(|priority| {
+            let series = format!("{EVENT_AGE}_bucket{{priority=\"{}\",le=", priority.name());
+            let buckets = page.lines().filter(|line| line.starts_with(&series));
+            buckets.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect()
+        })
+    }
+
     /// The page. `latest` is called under the lock, so that no page is made from older numbers than the one before.
     pub(crate) fn page(&self, latest: impl FnOnce() -> Arc<Stats>) -> String {
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,7 +321,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
-    use unstale_events::CacheId;
+    use unstale_events::{CacheId, Code};
 
     use super::*;
     use crate::handle::{Handle, seat};
@@ -402,13 +424,16 @@ mod tests {
             ("unstale_notice_gaps_total", 0.0),
             ("unstale_notices_behind", 0.0),
             (r#"unstale_flushes_total{cause="loss"}"#, 0.0),
+            (r#"unstale_dead_letters_total{reason="undecodable"}"#, 0.0),
+            (r#"unstale_dead_letters_total{reason="deliveries"}"#, 0.0),
+            ("unstale_instances", 0.0),
             ("unstale_subscribers", 0.0),
             (r#"unstale_build_info{version="1.2.3",routes="ab\"c"}"#, 1.0),
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}");
         }
         let ours = types.keys().filter(|name| name.starts_with("unstale_")).count();
-        assert_eq!(ours, 26, "a metric more or less is a change of the contract");
+        assert_eq!(ours, 28, "a metric more or less is a change of the contract");
         assert!(samples["process_resident_memory_bytes"] > 0.0);
     }
 
@@ -439,12 +464,15 @@ mod tests {
             .collect();
         let values = |of: &str| pairs.iter().filter(|(name, _)| *name == of).map(|(_, value)| value.trim_matches('"')).collect::<Vec<_>>();
         let priorities = ["critical", "high", "low", "normal"];
-        let sets: [(&str, &[&str]); 11] = [
+        let mut reasons = Code::ALL.map(Code::name);
+        reasons.sort_unstable();
+        let sets: [(&str, &[&str]); 12] = [
             ("cache", &["price", "product"]),
             ("cause", &["loss"]),
             ("kind", &["denied", "timeout"]),
             ("outcome", &["dead_lettered", "routed", "unrouted"]),
             ("priority", &priorities),
+            ("reason", &reasons),
             ("role", &["deleting", "reading"]),
             ("routes", &["ab\\\"c"]),
             ("stage", &["delete", "read"]),
@@ -481,6 +509,8 @@ mod tests {
         stats.link("deleting", true);
         stats.flushed("loss");
         stats.heard(&unstale_notices::Counts { relayed: 7, gaps: 1, receivers: 2 });
+        stats.buried(Code::RefusedTarget);
+        stats.set_instances(3);
         stats.round_trips_add(2);
         let (metrics, settled) = (Metrics::new(), settled(4, 2, 1));
         stats.delivered(&delivery(&settled), Instant::now());
@@ -514,6 +544,9 @@ mod tests {
             ("unstale_notices_published_total", 1.0),
             ("unstale_notice_gaps_total", 1.0),
             (r#"unstale_flushes_total{cause="loss"}"#, 1.0),
+            (r#"unstale_dead_letters_total{reason="refused_target"}"#, 1.0),
+            (r#"unstale_dead_letters_total{reason="unrouted"}"#, 0.0),
+            ("unstale_instances", 3.0),
             ("unstale_subscribers", 2.0),
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}");
@@ -531,6 +564,16 @@ mod tests {
         let counts = ["0.001", "0.05", "0.1", "+Inf"].map(|le| age(&format!(r#"bucket{{priority="critical",le="{le}"}}"#)));
         assert_eq!(counts.map(|count| format!("{count}")), ["4", "4", "5", "5"]);
         assert_eq!(format!("{}", age(r#"count{priority="low"}"#)), "0");
+    }
+
+    #[test]
+    fn ages_are_told_bucket_by_bucket() {
+        let metrics = Metrics::new();
+        assert_eq!(metrics.ages(), [const { [0; 13] }; 4].map(Vec::from));
+        metrics.delivered(&Delivered { confirmed_ms: Some(1_000), ..delivery(&[]) }, [999, 980, 10].map(id));
+        let [critical, others @ ..] = metrics.ages();
+        assert_eq!(critical, [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3]);
+        assert!(others.iter().flatten().all(|count| *count == 0));
     }
 
     #[test]

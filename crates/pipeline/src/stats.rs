@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use unstale_events::{CacheId, Priority, StreamKind, TargetKind, Targets};
+use unstale_events::{CacheId, Code, Priority, StreamKind, TargetKind, Targets};
 
 use crate::health::ErrorRate;
 
@@ -183,6 +183,9 @@ pub struct Stats {
     queues: [u64; 4],
     links: Vec<bool>,
     flushes: Vec<(&'static str, u64)>,
+    /// Dead letters, in the order of [`Code::ALL`].
+    letters: [u64; Code::ALL.len()],
+    instances: u64,
     notices: Notices,
     error_rate: ErrorRate,
     round_trips: u64,
@@ -205,6 +208,8 @@ impl Stats {
             queues: [0; 4],
             links: vec![false; labels.roles.len()],
             flushes: labels.causes.iter().map(|cause| (*cause, 0)).collect(),
+            letters: [0; Code::ALL.len()],
+            instances: 0,
             notices: Notices::default(),
             error_rate: ErrorRate::default(),
             round_trips: 0,
@@ -291,6 +296,16 @@ impl Stats {
             Some(known) => known.1 += 1,
             None => self.flushes.push((cause, 1)),
         }
+    }
+
+    /// A dead letter was written; `code` is the first of its reasons'.
+    pub fn buried(&mut self, code: Code) {
+        self.letters[code as usize] += 1;
+    }
+
+    /// How many sidecars live, by their beats.
+    pub fn set_instances(&mut self, alive: u64) {
+        self.instances = alive;
     }
 
     /// To count notices outside deliveries.
@@ -400,6 +415,16 @@ impl Stats {
     /// Flushes by cause.
     pub fn flushes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.flushes.iter().copied()
+    }
+
+    /// Dead letters by the code of their first reason.
+    pub fn letters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Code::ALL.into_iter().map(Code::name).zip(self.letters)
+    }
+
+    /// How many sidecars lived at the last beat of this one.
+    pub fn instances(&self) -> u64 {
+        self.instances
     }
 
     /// Counts of notices.

@@ -9,6 +9,7 @@ mod faults;
 mod loss;
 mod notices;
 mod one_round_trip;
+mod page;
 mod refusals;
 mod routes;
 mod second_delete;

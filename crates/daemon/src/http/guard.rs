@@ -12,17 +12,19 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::error::Refusal;
-use super::{Rules, Shared};
+use super::{Rules, Shared, page};
 
 /// Lets a request pass, or refuses it.
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    match check(&shared.app.rules, request.headers()) {
+    let is_open = page::PATHS.contains(&request.uri().path());
+    match check(&shared.app.rules, request.headers(), is_open) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-fn check(rules: &Rules, headers: &HeaderMap) -> Result<(), Refusal> {
+/// `is_open` if there it needs no token.
+fn check(rules: &Rules, headers: &HeaderMap, is_open: bool) -> Result<(), Refusal> {
     let host = only(headers, &header::HOST)?.ok_or_else(|| forbidden("bad_host", "the request has no Host"))?;
     if !is_ours(host, &rules.hosts) {
         return Err(forbidden("bad_host", "the Host is neither an address nor `localhost`: name it in `http.hosts`"));
@@ -31,7 +33,7 @@ fn check(rules: &Rules, headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(forbidden("bad_origin", "the request comes from a page of elsewhere"));
     }
     match &rules.token {
-        Some(token) if !shows(headers, token.reveal()) => {
+        Some(token) if !is_open && !shows(headers, token.reveal()) => {
             let text = "send the token in `http.token_file` as `Authorization: Bearer …`";
             Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", text))
         }

@@ -13,6 +13,7 @@
 //! - `error`: every refusal has one shape.
 
 mod body;
+mod dead_letters;
 mod entry;
 mod error;
 mod events;
@@ -20,6 +21,8 @@ mod guard;
 mod invalidate;
 mod listener;
 mod notices;
+mod overview;
+mod page;
 mod publish;
 mod reports;
 #[cfg(test)]
@@ -45,6 +48,7 @@ use unstale_source::Names;
 
 use crate::config::{Config, Unrouted};
 use error::Refusal;
+pub use overview::Lookout;
 
 /// How many bodies are held at once; further requests with a body wait for a place.
 const BODIES: usize = 16;
@@ -60,6 +64,10 @@ pub struct App {
     pub handle: Handle,
     /// The connection that adds to the streams; nothing on it may block.
     pub publisher: Client,
+    /// Looks at what is shared in Redis, for people.
+    pub lookout: Lookout,
+    /// This process's name among the sidecars.
+    pub instance: String,
     /// The names of the streams.
     pub names: Names,
     /// What receivers of notices hear.
@@ -183,7 +191,12 @@ fn all(app: App) -> Paths {
         Shared { app: Arc::new(app), bodies: Arc::new(Semaphore::new(BODIES)), waiting: Arc::new(Semaphore::new(invalidate::WAITING)) },
     );
     let paths = Paths::new()
-        .route("/", get(reports::index))
+        .route("/", get(page::index))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
+        .route("/v1/overview", get(overview::overview))
+        .route("/v1/dead-letters/replay", post(dead_letters::replay))
+        .route("/v1/dead-letters/drop", post(dead_letters::drop))
         .route("/v1/stats", get(reports::stats))
         .route("/v1/events", post(events::add))
         .route("/v1/invalidate", post(invalidate::invalidate))

@@ -1,4 +1,4 @@
-//! What there is to see: metrics, health, stats, what an event would do, and a page that says where all this is.
+//! What there is to see: metrics, health, stats, and what an event would do.
 
 use std::sync::Arc;
 
@@ -16,27 +16,9 @@ use super::Shared;
 use super::body::Body;
 use super::error::Refusal;
 
-/// What `GET /` shows.
-const INDEX: &str = "unstale: domain events in, stale cache keys gone
-
-GET  /metrics          numbers, for Prometheus
-GET  /healthz          200 while the loop turns        (?strict=1: 503 unless all is well)
-GET  /readyz           200 from first connect to drain (?strict=1: 503 unless all is well)
-GET  /v1/stats         the counts, as JSON
-POST /v1/events        publish one event, or an array of them: {\"type\": ..., ...}
-POST /v1/invalidate    {\"keys\": [], \"patterns\": [], \"cache\": ..., \"operation\": ..., \"priority\": ...}  (?wait=deleted|everywhere: now)
-POST /v1/explain       what an event would do; nothing is done
-GET  /v1/notices       what to drop, as Server-Sent Events     (?cache=a,b: of these caches)
-";
-
 /// The paths that `http.probe_bind` has, too.
 pub(super) fn probes(handle: Handle) -> Paths {
     Paths::new().route("/metrics", get(metrics_page)).route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(handle)
-}
-
-/// `GET /`.
-pub(super) async fn index() -> &'static str {
-    INDEX
 }
 
 /// `GET /v1/stats`.

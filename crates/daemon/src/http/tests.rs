@@ -17,7 +17,7 @@ use unstale_router::{Input, Router, Source, compile};
 use unstale_source::Names;
 use unstale_testkit::{Redis as TestRedis, wait_until};
 
-use super::{App, Rules, Server};
+use super::{App, Lookout, Rules, Server};
 
 const ROUTES: &str = r#"
 protected = ["product:keep:"]
@@ -85,6 +85,13 @@ fn routes() -> Arc<Router> {
     Arc::new(compile(&input).unwrap_or_else(|problems| panic!("{}", problems.render(false))))
 }
 
+fn app(redis: &TestRedis, router: Arc<Router>, handle: &Handle, publisher: Client, rules: Rules) -> App {
+    let names = Names::new("unstale", None);
+    let lookout = Lookout::new(publisher.clone(), names.clone());
+    let (hub, log) = (follow(redis, rules.subscribers), Log::new(publisher.clone(), LOG));
+    App { router, handle: handle.clone(), publisher, lookout, instance: "api-1".into(), names, hub, log, rules }
+}
+
 impl Api {
     async fn start() -> Self {
         Self::with(rules()).await
@@ -99,9 +106,7 @@ impl Api {
         let caches = router.caches().iter().map(|(_, cache)| cache.name.clone()).collect();
         let (seat, handle) =
             seat(Stats::new(Labels { caches, types: router.labels().to_vec(), version: "9.9.9".into(), ..Labels::default() }));
-        let hub = follow(&redis, rules.subscribers);
-        let log = Log::new(publisher.clone(), LOG);
-        let app = App { router, handle: handle.clone(), publisher, names: Names::new("unstale", None), hub, log, rules };
+        let app = app(&redis, router, &handle, publisher, rules);
         let server = Server::start(LOOPBACK, app).await.unwrap();
         Self { address: server.address(), redis, seat, server, handle }
     }
@@ -198,9 +203,160 @@ async fn the_first_page_says_where_everything_is() {
     let page = api.get("/").await;
     assert_eq!(page.status, 200);
     assert!(page.has("content-type", "text/plain; charset=utf-8"), "{}", page.head);
-    for path in ["/metrics", "/healthz", "/readyz", "/v1/stats", "/v1/events", "/v1/invalidate", "/v1/explain", "/v1/notices"] {
+    for path in [
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/v1/stats",
+        "/v1/overview",
+        "/v1/events",
+        "/v1/invalidate",
+        "/v1/explain",
+        "/v1/notices",
+        "/v1/dead-letters",
+    ] {
         assert!(page.body.contains(path), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_page_that_may_use_nothing_of_elsewhere() {
+    let api = Api::start().await;
+    let page = api.send("GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html,*/*;q=0.8\r\n", "").await;
+    assert!(page.has("content-type", "text/html; charset=utf-8") && page.has("vary", "accept"), "{}", page.head);
+    let policy = page.head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-security-policy:")).unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+    let elsewhere = page.body.matches("http").count()
+        - page.body.matches("http://www.w3.org/2000/svg").count()
+        - page.body.matches("http.token").count();
+    assert_eq!(elsewhere, 0, "{}", page.body);
+    for (path, kind) in [("/page.css", "text/css; charset=utf-8"), ("/page.js", "text/javascript; charset=utf-8")] {
+        let file = api.get(path).await;
+        assert!(file.status == 200 && file.has("content-type", kind) && file.has("x-content-type-options", "nosniff"), "{}", file.head);
+    }
+}
+
+#[tokio::test]
+async fn the_page_itself_needs_no_token_but_all_that_it_shows_does() {
+    let api = Api::with(Rules { token: Some(Secret::new("s3cret")), ..rules() }).await;
+    for path in ["/", "/page.css", "/page.js"] {
+        assert_eq!(api.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(api.get("/v1/overview").await.refusal(), refused(401, "unauthorized", NOWHERE));
+    assert_eq!(api.post("/v1/dead-letters/drop", r#"{"ids":["1-1"]}"#).await.refusal(), refused(401, "unauthorized", NOWHERE));
+    let rebound = api.send("GET / HTTP/1.1\r\nHost: rebound.example\r\n", "").await;
+    assert_eq!(rebound.refusal(), refused(403, "bad_host", NOWHERE));
+}
+
+#[tokio::test]
+async fn the_overview_has_what_this_sidecar_counts_and_what_is_shared() {
+    let api = Api::start().await;
+    let mut stats = Stats::clone(&api.handle.stats());
+    stats.queue(Priority::High, 4);
+    stats.event(Some(0), unstale_pipeline::stats::Outcome::Routed);
+    api.seat.publish(&stats);
+    let now = api.redis.cmd(&["TIME"]).texts();
+    let ms = format!("{}{}", now[0], &format!("{:0>6}", now[1])[..3]);
+    api.redis.cmd(&["ZADD", "unstale:instances", &ms, "api-1"]);
+    api.redis.cmd(&["SET", "unstale:reader", "api-1"]);
+    api.redis.cmd(&["HSET", "unstale:positions", "api-1", "5-1/6"]);
+    let notice = r#"{"v":1,"origin":"api-1","priority":"high","drop":[{"cache":"product","keys":["product:s3cret"]}],"events_total":2}"#;
+    api.redis.cmd(&["XADD", "unstale:notices", "5-1", "seq", "7", "notice", notice]);
+    api.redis.cmd(&["XADD", "unstale:notices", "5-2", "seq", "8", "notice", "rubbish"]);
+    api.redis.cmd(&[
+        "XADD",
+        "unstale:events:dead",
+        "6-1",
+        "type",
+        "A",
+        "k",
+        "s3cret",
+        "dead_reason",
+        "unrouted: a",
+        "dead_stream",
+        "unstale:events",
+    ]);
+    let answer = api.get("/v1/overview").await;
+    assert!(!answer.body.contains("s3cret"), "{}", answer.body);
+    let seen = answer.json();
+    assert_eq!((&seen["instance"], &seen["namespace"], &seen["lanes"]["high"]["waiting"]), (&json!("api-1"), &json!("unstale"), &json!(4)));
+    assert_eq!((&seen["events"]["routed"], &seen["lanes"]["high"]["ages"].as_array().map(Vec::len)), (&json!(1), &Some(13)));
+    assert_eq!(seen["stats"], serde_json::to_value(stats.report()).unwrap());
+    let shared = &seen["shared"];
+    assert_eq!((&shared["instances"][0]["reader"], &shared["instances"][0]["behind"]), (&json!(true), &json!(1)), "{shared}");
+    let drop = &shared["notices"][0]["drop"][0];
+    assert_eq!((&drop["cache"], &drop["keys"]), (&json!("product"), &json!([unstale_events::fingerprint("product:s3cret")])));
+    assert_eq!((&shared["dead_letters"]["total"], &shared["dead_letters"]["newest"][0]["codes"]), (&json!(1), &json!(["unrouted"])));
+}
+
+#[tokio::test]
+async fn however_many_look_redis_is_asked_once_a_second() {
+    let api = Api::start().await;
+    api.get("/v1/overview").await;
+    api.redis.cmd(&["XADD", "unstale:events:dead", "6-1", "type", "A", "dead_reason", "unrouted: a"]);
+    let total = async |path: &str| api.get(path).await.json()["shared"]["dead_letters"]["total"].clone();
+    let before = total("/v1/overview").await;
+    assert_eq!(total("/v1/overview?fresh").await, 1, "who has just changed something sees it");
+    wait_until("the next second", PATIENCE, || async {
+        let now = total("/v1/overview").await;
+        if now == 1 { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    assert!(before == 0 || before == 1);
+}
+
+#[tokio::test]
+async fn without_redis_the_overview_shows_the_sidecar_alone_and_says_why() {
+    let mut api = Api::start().await;
+    api.get("/v1/overview").await;
+    api.redis.kill();
+    wait_until("the lost connection", PATIENCE, || async {
+        let seen = api.get("/v1/overview?fresh").await.json();
+        if seen["shared"].is_null() && seen["why"].is_string() && seen["stats"].is_object() { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_given_back_and_dropped_by_their_ids() {
+    let api = Api::start().await;
+    let bury = |id: &str, stream: &str| {
+        api.redis.cmd(&["XADD", "unstale:events:dead", id, "type", "A", "k", "v", "dead_reason", "unrouted: a", "dead_stream", stream])
+    };
+    bury("6-1", "unstale:events");
+    bury("6-2", "elsewhere");
+    bury("6-3", "unstale:events");
+    let answer = api.post("/v1/dead-letters/replay", r#"{"ids":["6-1","6-2","9-9"]}"#).await.json();
+    let (id, fields) = api.entries("unstale:events").remove(0);
+    assert_eq!(fields, ["type", "A", "k", "v"]);
+    assert_eq!(answer["replayed"], json!([{"letter": "6-1", "stream": "unstale:events", "id": id}]));
+    assert_eq!((&answer["missing"], &answer["refused"][0]["letter"]), (&json!(["9-9"]), &json!("6-2")));
+    let answer = api.post("/v1/dead-letters/drop", r#"{"ids":["6-1","6-3"]}"#).await.json();
+    assert_eq!(answer, json!({"dropped": 1, "missing": ["6-1"]}));
+    let left: Vec<_> = api.entries("unstale:events:dead").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(left, ["6-2"]);
+}
+
+#[tokio::test]
+async fn a_bad_list_of_dead_letters_is_refused_whole() {
+    let api = Api::start().await;
+    let many = json!({"ids": vec!["1-1"; 101]}).to_string();
+    for (body, status, code, field) in [
+        ("{}", 400, "bad_body", NOWHERE),
+        (r#"{"ids":"1-1"}"#, 400, "bad_body", NOWHERE),
+        (r#"{"ids":["1-1","x"]}"#, 400, "bad_id", json!("ids[1]")),
+        (many.as_str(), 413, "too_many_ids", NOWHERE),
+    ] {
+        for path in ["/v1/dead-letters/replay", "/v1/dead-letters/drop"] {
+            assert_eq!(api.post(path, body).await.refusal(), refused(status, code, field.clone()), "{body}");
+        }
+    }
+    let form =
+        api.send("POST /v1/dead-letters/drop HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n", r#"{"ids":["1-1"]}"#).await;
+    assert_eq!(form.refusal(), refused(415, "not_json", NOWHERE));
+    let foreign =
+        "POST /v1/dead-letters/drop HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nContent-Type: application/json\r\n";
+    assert_eq!(api.send(foreign, r#"{"ids":["1-1"]}"#).await.refusal(), refused(403, "bad_origin", NOWHERE));
 }
 
 #[tokio::test]
@@ -247,15 +403,15 @@ async fn a_page_of_elsewhere_is_refused_before_anything_is_done() {
 async fn a_token_opens_every_path_and_nothing_else_does() {
     let api = Api::with(Rules { token: Some(Secret::new("s3cret")), ..rules() }).await;
     let with = |path: &str, authorization: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {authorization}\r\n");
-    for path in ["/", "/metrics", "/healthz", "/v1/stats"] {
+    for path in ["/metrics", "/healthz", "/v1/stats", "/page.css/", "/nowhere"] {
         let answer = api.get(path).await;
         assert_eq!(answer.refusal(), refused(401, "unauthorized", NOWHERE), "{path}");
         assert!(answer.has("www-authenticate", "Bearer") && !answer.body.contains("s3cret"));
     }
     for authorization in ["Bearer s3cre", "Bearer s3cret0", "Bearer", "Basic s3cret", "s3cret", "Bearer S3CRET"] {
-        assert_eq!(api.send(&with("/", authorization), "").await.status, 401, "{authorization}");
+        assert_eq!(api.send(&with("/metrics", authorization), "").await.status, 401, "{authorization}");
     }
-    assert_eq!(api.send(&with("/", "Bearer s3cret"), "").await.status, 200);
+    assert_eq!(api.send(&with("/metrics", "Bearer s3cret"), "").await.status, 200);
     assert_eq!(api.send(&with("/v1/stats", "bearer s3cret"), "").await.status, 200);
 }
 
@@ -600,15 +756,7 @@ async fn beyond_loopback_it_needs_a_token() {
     let Api { redis, handle, .. } = Api::start().await;
     let start = async |token: Option<Secret>| {
         let publisher = Client::open(&Redis::new(redis.url().parse().unwrap()), Role::Commands, "http test").unwrap();
-        let app = App {
-            router: routes(),
-            handle: handle.clone(),
-            log: Log::new(publisher.clone(), LOG),
-            publisher,
-            hub: follow(&redis, 1),
-            names: Names::new("unstale", None),
-            rules: Rules { token, ..rules() },
-        };
+        let app = app(&redis, routes(), &handle, publisher, Rules { token, ..rules() });
         Server::start("0.0.0.0:0".parse().unwrap(), app).await
     };
     let refusal = start(None).await.unwrap_err().to_string();

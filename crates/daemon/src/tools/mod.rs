@@ -9,6 +9,7 @@ pub mod pages;
 mod shown;
 pub mod stats;
 pub mod tail;
+pub mod top;
 pub mod why;
 
 use unstale_connect::Client;
