@@ -232,7 +232,8 @@ impl Cluster {
         replica
     }
 
-    /// Has clients find a node behind a proxy from now on, and waits until all nodes name that. Not with TLS.
+    /// Has clients find a node behind a proxy from now on, and waits until all nodes name that. Not with TLS, and not
+    /// before Redis 7.0.
     ///
     /// # Panics
     /// If the nodes don't.

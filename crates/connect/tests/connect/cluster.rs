@@ -213,6 +213,9 @@ async fn half_of_a_cluster_goes_on_without_the_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_to_one_connection_concerns_its_keys_only() {
     let cluster = Cluster::start(3, 0).await;
+    if cluster.node(0).version() < (7, 0) {
+        return; // a node tells of a new port only when it starts
+    }
     let proxy = cluster.proxy(1).await;
     let (_site, store) = store(&cluster).await;
     let keys: Vec<Bytes> = (0..300).map(|number| bytes(&format!("k:{number}"))).collect();
@@ -298,7 +301,13 @@ async fn a_stream_is_followed_to_where_its_slot_goes() {
     })
     .await;
     assert!(began.elapsed() < BLOCK, "{:?}", began.elapsed());
-    assert_eq!(reading.xreadgroup(blocked).await.unwrap()[0].id, added);
+    // A node that hasn't heard of the move yet may send the reader back once.
+    let entries = wait_until("it to be read", LONG, || async {
+        let entries = reading.xreadgroup(NEW).await.map_err(|fault| fault.to_string())?;
+        if entries.is_empty() { Err("nothing".to_owned()) } else { Ok(entries) }
+    })
+    .await;
+    assert_eq!(entries[0].id, added);
     assert_eq!(client.xack("s", "g", &[added]).await.unwrap(), 1);
     cluster.settled().await;
 
