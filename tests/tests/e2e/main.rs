@@ -10,6 +10,7 @@ mod loss;
 mod notices;
 mod one_round_trip;
 mod page;
+mod prometheus;
 mod refusals;
 mod routes;
 mod second_delete;
