@@ -52,7 +52,8 @@ fn install() -> Result<PathBuf, String> {
 }
 
 /// Other programs that tests run, each with Debian's package of it.
-const PROGRAMS: [(&str, &str); 3] = [("chromedriver", "chromium-driver"), ("prometheus", "prometheus"), ("promtool", "prometheus")];
+const PROGRAMS: [(&str, &str); 4] =
+    [("chromedriver", "chromium-driver"), ("prometheus", "prometheus"), ("promtool", "prometheus"), ("systemd-analyze", "systemd")];
 
 /// Has all the other programs that tests run, installing those that are missing. One that can't be had is named; the tests that need it fail.
 pub(crate) fn find_or_install_programs() {

@@ -15,6 +15,7 @@ mod refusals;
 mod routes;
 mod second_delete;
 mod servers;
+mod service;
 mod smoke;
 mod storm;
 mod tracking;
