@@ -12,15 +12,12 @@ use crate::stage::{Deed, PERSISTENT, Stage, Strike};
 
 const SERVER: Duration = Duration::from_secs(4);
 const WIRE: Duration = Duration::from_secs(5);
-/// A connection that went dead without a word is given up when an answer is 3 s late, a blocked read somewhat later.
-const HALF_OPEN: Duration = Duration::from_secs(8);
-
 const DEEDS: [Deed; 10] = [
     Deed { kind: "redis killed", weight: 8, grace: SERVER, loses: false },
     Deed { kind: "redis stopped", weight: 8, grace: SERVER, loses: false },
     Deed { kind: "connections cut", weight: 6, grace: WIRE, loses: false },
     Deed { kind: "connections stalled", weight: 6, grace: WIRE, loses: false },
-    Deed { kind: "connections half open", weight: 6, grace: HALF_OPEN, loses: false },
+    Deed { kind: "connections half open", weight: 6, grace: WIRE, loses: false },
     Deed { kind: "replies delayed", weight: 4, grace: WIRE, loses: false },
     Deed { kind: "reply swallowed", weight: 8, grace: WIRE, loses: false },
     Deed { kind: "connections refused", weight: 4, grace: WIRE, loses: false },
@@ -96,7 +93,12 @@ impl Stage for Standalone {
             }
             "connections cut" => self.each(&which, FaultProxy::cut),
             "connections stalled" => self.spoil(&which, Fault::Stall, strike, 200..6000),
-            "connections half open" => self.each(&which, FaultProxy::freeze),
+            // Until it is closed, a connection that went dead without a word is found out when it is used, each for itself.
+            "connections half open" => {
+                self.each(&which, FaultProxy::freeze);
+                strike.pass(1000..9000);
+                self.each(&which, FaultProxy::cut);
+            }
             "replies delayed" => {
                 let delay = Duration::from_millis(strike.random.random_range(10..300));
                 self.spoil(&which, Fault::Delay(delay), strike, 1000..5000);
