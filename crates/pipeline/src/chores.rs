@@ -120,9 +120,9 @@ pub(crate) fn survey(group: &Group) -> Chore {
     async move { Done::Surveyed(group.kind(), group.survey().await) }.boxed()
 }
 
-pub(crate) fn lost_unread(group: &Group) -> Chore {
+pub(crate) fn lost_unread(group: &Group, anew: bool) -> Chore {
     let group = group.clone();
-    async move { Done::Lost(group.kind(), group.lost_unread().await) }.boxed()
+    async move { Done::Lost(group.kind(), group.lost_unread(anew).await) }.boxed()
 }
 
 /// `after` delays a look that failed before.

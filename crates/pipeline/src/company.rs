@@ -219,8 +219,11 @@ impl State {
     fn sweep(&mut self, kind: StreamKind, survey: &Survey, beat: &Beat, inputs: &mut Inputs) {
         let Inputs { critical, ordinary, chores, .. } = inputs;
         let stream = if kind == StreamKind::Critical { critical } else { ordinary };
-        if survey.suspicious {
-            chores.push(chores::lost_unread(stream.group()));
+        if let Some(ground) = self.ground {
+            let anew = std::mem::replace(&mut stream.counted_on, ground) != ground;
+            if survey.suspicious || anew {
+                chores.push(chores::lost_unread(stream.group(), anew));
+            }
         }
         let trims = kind == StreamKind::Critical || self.settings.trim;
         if let Some(floor) = survey.floor.filter(|_| trims) {

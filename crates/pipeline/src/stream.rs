@@ -43,6 +43,8 @@ pub(crate) struct Stream {
     pub(crate) recovery: Recovery,
     /// Whether this process has found the stream there.
     pub(crate) seen: bool,
+    /// The ground on which the group's count of what it was given is known to be right.
+    pub(crate) counted_on: u64,
     held: HashMap<EntryId, Held, RandomState>,
     /// How many of them were claimed.
     claimed: usize,
@@ -69,6 +71,7 @@ impl Stream {
             reader,
             recovery: Recovery::new(now),
             seen: false,
+            counted_on: 0,
             held: HashMap::default(),
             claimed: 0,
             owed: Vec::new(),

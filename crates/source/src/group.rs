@@ -171,8 +171,10 @@ impl Group {
 
     /// How many entries went from the stream before the group delivered them: somebody else trimmed it. Told once: the group is set
     /// right. Before Redis 7.0 a group doesn't know: the loss of all that it had not delivered is told as one, that of a part isn't.
-    pub async fn lost_unread(&self) -> Result<u64, Fault> {
-        self.run(&self.about.lost, [self.name().to_owned()]).await?.count()
+    ///
+    /// `anew` if the server is another process than before: there the group's count is no evidence, and it is only set right.
+    pub async fn lost_unread(&self, anew: bool) -> Result<u64, Fault> {
+        self.run(&self.about.lost, [self.name().to_owned(), u8::from(anew).to_string()]).await?.count()
     }
 
     /// Acknowledges entries, and returns them.

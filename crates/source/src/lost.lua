@@ -1,7 +1,9 @@
 -- Counts entries that went from a stream before its group had delivered them, and has the group forget them: its lag would stay too
 -- high for ever. Looks and corrects in one, for both change while entries are read and trimmed.
 -- Where groups have no lag (before Redis 7.0) only the loss of all that was undelivered can be seen, and counts as one.
--- KEYS: stream. ARGV: group.
+-- A server that was started again, or was a replica, has counted what the group was given wrong: neither its file nor its master told it.
+-- There a lag is no evidence, and the count is set right.
+-- KEYS: stream. ARGV: group, "1" if the count is to be set right whatever it says.
 local function named(flat)
   local map = {}
   for at = 1, #flat, 2 do map[flat[at]] = flat[at + 1] end
@@ -14,11 +16,13 @@ local newest = stream['last-generated-id']
 for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local group = named(flat)
   local delivered = group['last-delivered-id']
-  if group.name == ARGV[1] and group.lag and group.lag > length then
+  local anew = ARGV[2] == '1' and stream['entries-added']
+  if group.name == ARGV[1] and (anew or group.lag and group.lag > length) then
     -- An empty stream has nothing left to deliver: the group is at its end.
-    local at = length == 0 and newest or delivered
-    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], at, 'ENTRIESREAD', stream['entries-added'] - length)
-    return group.lag - length
+    local at = length == 0 and not anew and newest or delivered
+    local unread = length - #redis.call('XRANGE', KEYS[1], '-', delivered)
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], at, 'ENTRIESREAD', stream['entries-added'] - unread)
+    return anew and 0 or group.lag - length
   end
   -- A group that has delivered nothing may be new, and what went before it is none of its losses.
   if group.name == ARGV[1] and not group.lag and length == 0 and delivered ~= '0-0' and delivered ~= newest then

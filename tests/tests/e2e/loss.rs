@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use unstale_testkit::wait_until_sync;
-use unstale_tests::{Notice, Sidecar, World};
+use unstale_testkit::{Redis, wait_until_sync};
+use unstale_tests::{Bus, Notice, Sidecar, World};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ROUTES: &str = "[cache.c]\nprefixes = ['c:']\n[[route]]\nevent = 'Changed'\ncache = 'c'\nkeys = ['c:{k}']";
@@ -83,4 +83,33 @@ fn clear_deletes_what_the_caches_own_and_nothing_else() {
     world.cmd(&["DEL", "unstale:events"]);
     world.wait_notice("of the deletes", |notice| notice.patterns() == ["c:*"]);
     assert_eq!(world.keys(), ["other:1".to_owned()].into());
+}
+
+#[test]
+fn a_server_that_comes_back_from_its_file_has_lost_nothing() {
+    let mut redis = Redis::builder().args(["--appendonly", "yes"]).start_sync();
+    let mut bus = Bus::new(&redis);
+    let sidecar = Sidecar::start(&redis, ROUTES);
+    let publish = |bus: &mut Bus| (0..50).for_each(|number| drop(bus.publish("Changed", &[("k", &number.to_string())])));
+    publish(&mut bus);
+    bus.wait_settled();
+    // From here on the file tells what the group was given, but not how much that was.
+    bus.cmd(&["BGREWRITEAOF"]);
+    wait_until_sync("the file to be written anew", PATIENCE, || {
+        let info = bus.cmd(&["INFO", "persistence"]).text();
+        if info.contains("aof_rewrite_in_progress:0") { Ok(()) } else { Err(info) }
+    });
+    publish(&mut bus);
+    bus.wait_settled();
+
+    redis.kill();
+    sidecar.wait_log("Redis can't be reached");
+    redis.launch();
+    redis.ready_sync();
+    wait_until_sync("the bus to be connected", PATIENCE, || bus.try_cmd(&["PING"]).map(drop));
+    publish(&mut bus);
+    bus.wait_settled();
+    publish(&mut bus);
+    bus.wait_settled();
+    assert_eq!(bus.notices().iter().filter(|notice| is_flush(notice)).count(), 0, "{}", sidecar.log());
 }

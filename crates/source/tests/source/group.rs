@@ -201,11 +201,37 @@ async fn what_was_trimmed_away_unread_is_lost_once_and_a_new_group_has_lost_noth
     assert_eq!(group.survey().await.unwrap().lag, 3);
     world.redis.cmd(&["XTRIM", "unstale:events", "MAXLEN", "0"]);
     assert!(group.survey().await.unwrap().suspicious);
-    assert!(group.lost_unread().await.unwrap() > 0);
-    assert_eq!((group.lost_unread().await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
+    assert!(group.lost_unread(false).await.unwrap() > 0);
+    assert_eq!((group.lost_unread(false).await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
     world.redis.cmd(&["XGROUP", "DESTROY", "unstale:events", group.name()]);
     group.create().await.unwrap();
-    assert_eq!((group.lost_unread().await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
+    assert_eq!((group.lost_unread(false).await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_delivered_and_not_trimmed_yet_is_not_counted_as_unread() {
+    let world = World::start().await;
+    let (group, added) = world.group_with("me", 3).await;
+    if world.redis.version() < (7, 0) {
+        return;
+    }
+    world.deliver("idle");
+    world.redis.cmd(&["XADD", "unstale:events", "*", "type", "A"]);
+    // As a server counts that was started again from a file of before: too few.
+    let delivered = added[2].to_string();
+    let miscount = || world.redis.cmd(&["XGROUP", "SETID", "unstale:events", group.name(), &delivered, "ENTRIESREAD", "0"]);
+    miscount();
+    assert_eq!(group.lost_unread(true).await.unwrap(), 0, "there the count is no evidence");
+    assert_eq!(group.survey().await.unwrap().lag, 1);
+
+    // One of those delivered is trimmed, and the count is too low still: what looks like a loss is told once.
+    miscount();
+    world.redis.cmd(&["XTRIM", "unstale:events", "MINID", &added[1].to_string()]);
+    assert_eq!(group.lost_unread(false).await.unwrap(), 1);
+    assert_eq!(group.survey().await.unwrap().lag, 1);
+    world.redis.cmd(&["XTRIM", "unstale:events", "MINID", &delivered]);
+    assert!(!group.survey().await.unwrap().suspicious);
+    assert_eq!(group.lost_unread(false).await.unwrap(), 0);
 }
 
 #[tokio::test]
