@@ -110,6 +110,7 @@ struct About {
     deliver: Script,
     body: Script,
     lost: Script,
+    newest: Script,
     remove_consumer: Script,
 }
 
@@ -126,6 +127,7 @@ impl Group {
             deliver: Script::new(include_str!("deliver.lua")),
             body: Script::new(include_str!("body.lua")),
             lost: Script::new(include_str!("lost.lua")),
+            newest: Script::new(include_str!("newest.lua")),
             remove_consumer: Script::new(include_str!("remove_consumer.lua")),
         };
         Self { client, about: Arc::new(about) }
@@ -271,15 +273,15 @@ impl Group {
     /// How many entries wait to be delivered. Where the server doesn't know, it is at most what isn't pending, for what is acknowledged
     /// is trimmed; and only of a stream without any entry it is sure that some went.
     async fn unread(&self, own: &GroupInfo) -> Result<Unread, Fault> {
-        if own.lag == Some(0) {
-            return Ok(Unread::default());
+        match own.lag {
+            Some(0) => Ok(Unread::default()),
+            Some(lag) => Ok(Unread { lag, suspicious: lag > self.client.xlen(self.stream()).await? }),
+            None if self.run(&self.about.newest, []).await?.entry_id()? <= own.last_delivered => Ok(Unread::default()),
+            None => {
+                let length = self.client.xlen(self.stream()).await?;
+                Ok(Unread { lag: length.saturating_sub(own.pending), suspicious: length == 0 })
+            }
         }
-        let stream = self.client.xinfo_stream(self.stream()).await?;
-        Ok(match own.lag {
-            Some(lag) => Unread { lag, suspicious: lag > stream.length },
-            None if stream.last_generated <= own.last_delivered => Unread::default(),
-            None => Unread { lag: stream.length.saturating_sub(own.pending), suspicious: stream.length == 0 },
-        })
     }
 
     /// The lowest entry that some group still needs.
