@@ -47,7 +47,7 @@ const COMMON: [Right; 4] = [
 ];
 
 /// For the server that holds the streams.
-const BUS: [Right; 38] = [
+const BUS: [Right; 39] = [
     right("+time", "TIME"),
     right("+eval", "EVAL return(1) 0"),
     right("+evalsha", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0"),
@@ -72,6 +72,7 @@ const BUS: [Right; 38] = [
     right("+xgroup|delconsumer", "XGROUP DELCONSUMER @events unstale-check c"),
     right("+get", "GET @lease"),
     right("+set", "SET @lease x XX PX 0"),
+    right("+pttl", "PTTL @lease"),
     right("+pexpire", "PEXPIRE @lease never"),
     right("+del", "DEL @nothing"),
     right("+unlink", "UNLINK @nothing"),
