@@ -29,15 +29,26 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     page.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next().map(str::to_owned)).collect()
 }
 
+/// With a file in place of each secret that a block names.
+fn with_secrets(block: &str, dir: &Path) -> String {
+    const SECRETS: &str = "\"/run/secrets/";
+    for name in block.split(SECRETS).skip(1).filter_map(|rest| rest.split('"').next()) {
+        fs::write(dir.join(name), "secret").expect("a temporary file can be written");
+    }
+    block.replace(SECRETS, &format!("\"{}/", dir.display()))
+}
+
 #[test]
 fn every_configuration_shown_is_accepted() {
     let mut seen = 0;
     for path in pages() {
-        for block in blocks(&fs::read_to_string(&path).unwrap(), "toml") {
+        let blocks = blocks(&fs::read_to_string(&path).unwrap(), "toml");
+        // A manifest of cargo's is no configuration of ours.
+        for block in blocks.iter().filter(|block| !block.starts_with("[dependencies]")) {
             let dir = tempfile::tempdir().unwrap();
             // A block may show a part of a file whose caches a preset declares.
             let preset = if block.contains("[[republish]]") { "presets = [\"llm-gateway\"]\n" } else { "" };
-            fs::write(dir.path().join("unstale.toml"), format!("{preset}{block}")).unwrap();
+            fs::write(dir.path().join("unstale.toml"), format!("{preset}{}", with_secrets(block, dir.path()))).unwrap();
             let output = unstale(&["config", "show"], dir.path());
             assert!(output.status.success(), "{}:\n{block}\n{}", path.display(), String::from_utf8_lossy(&output.stderr));
             seen += 1;
@@ -68,4 +79,27 @@ fn links_between_pages_lead_somewhere() {
             }
         }
     }
+}
+
+/// The page of metrics as the code describes them.
+fn metrics_page() -> String {
+    let head = "# Metrics\n\nEvery metric of the sidecar, as the program describes it; made from the code by `UPDATE_DOCS=1 cargo test -p unstale --test docs`. Beside \
+                    these `/metrics` has those of the process, `process_…`. [HTTP](http.md#metrics) groups them, the [runbook](runbook.md) has alerts for them.\n\n\
+                    | metric | kind | labels | |\n|---|---|---|---|\n";
+    let row = |metric: &unstale_pipeline::metrics::Metric| {
+        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        format!("| `{}` | {} | {labels} | {} |\n", metric.name, metric.kind(), metric.help)
+    };
+    let rows: String = unstale_pipeline::metrics::all().iter().map(row).collect();
+    format!("{head}{rows}")
+}
+
+#[test]
+fn the_page_of_metrics_is_what_the_code_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, metrics_page()).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, metrics_page(), "docs/metrics.md is not what the code says: UPDATE_DOCS=1 cargo test -p unstale --test docs");
 }
