@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
-use unstale_connect::{Client, Fault, FaultKind, Role};
+use unstale_connect::{Client, Fault, FaultKind, Place, Role, Site};
 
 use crate::config::Loaded;
 use crate::rights::{self, Use};
@@ -169,7 +169,8 @@ impl Look<'_> {
 
     async fn at_replication(&mut self, client: &Client) -> Result<(), Fault> {
         let role = client.info("replication").await?.remove("role").unwrap_or_default();
-        if role == "slave" {
+        // Of a cluster any node may answer, and it sends what it hasn't to those that have.
+        if role == "slave" && !self.role.is_cluster {
             self.report.fail(
                 &self.what,
                 "this server is a replica and takes no writes",
@@ -177,7 +178,7 @@ impl Look<'_> {
             );
         }
         let cluster = client.info("cluster").await?.remove("cluster_enabled").unwrap_or_default();
-        if cluster == "1" {
+        if cluster == "1" && !self.role.is_cluster {
             self.report.fail(&self.what, "this server is a node of a cluster", "write its URL as `redis-cluster://HOST:PORT`");
         }
         Ok(())
@@ -270,7 +271,11 @@ pub async fn connect(loaded: &Loaded, name: &str) -> Result<Client, NoConnection
     let server = redis.server().map_err(lost)?;
     let within = server.connect_timeout + Duration::from_millis(500);
     let url = server.url.to_string();
-    let client = Client::open(&server, Role::Commands, "unstale-cli").map_err(|fault| lost(fault.to_string()))?;
+    let site = Site::open(&server).map_err(|fault| lost(fault.to_string()))?;
+    // On a cluster the bus is one slot; of one with caches any node will do.
+    let key = loaded.config.names().events;
+    let place = if name == loaded.config.bus.redis { Place::Key(&key) } else { Place::Any };
+    let client = site.client(place, Role::Commands, "unstale-cli").map_err(|fault| lost(fault.to_string()))?;
     match client.ready(within).await {
         Ok(_) => Ok(client),
         Err(fault) => {

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use unstale_connect::{Client, Fault, Role, Server};
+use tokio::sync::watch;
+use unstale_connect::{Client, Fault, Link, Place, Role, Site, Store as Keys};
 use unstale_events::CacheId;
 use unstale_notices::IDLE;
 use unstale_pipeline::{Line, ROLES};
 use unstale_router::{Router, Store};
-use unstale_sink::{Clients, Elsewhere};
+use unstale_sink::{Clients, Elsewhere, Lanes};
 
 use crate::config::Config;
 
@@ -49,26 +50,42 @@ impl Connections {
     /// # Errors
     /// What is wrong with the settings or files of a server.
     pub fn open(config: &Config, router: &Router, instance: &str) -> Result<Self, String> {
-        let mut lines = Vec::new();
-        let mut bus = Opener::new(config, &config.bus.redis, instance)?;
+        let key = config.names().events;
+        let site = site(config, &config.bus.redis)?;
+        let mut bus = Opener { name: &config.bus.redis, instance, site: &site, prefix: String::new(), lines: Vec::new() };
         let reading = Role::Reader { block: BLOCK };
         let [read, read_critical, deliver, deliver_critical, scan, scan_critical, control, notices, replay] = ROLES;
         let opened = Self {
-            read: bus.open(reading, read)?,
-            read_critical: bus.open(reading, read_critical)?,
-            here: bus.clients([deliver, deliver_critical, scan, scan_critical])?,
-            control: bus.open(Role::Commands, control)?,
-            notices: bus.open(Role::Reader { block: IDLE }, notices)?,
-            replay: bus.open(Role::Commands, replay)?,
-            publisher: bus.unwatched(Role::Commands, "publish")?,
+            read: bus.client(&key, reading, read)?,
+            read_critical: bus.client(&key, reading, read_critical)?,
+            here: Clients {
+                scripts: Lanes {
+                    ordinary: bus.client(&key, Role::Commands, deliver)?,
+                    critical: bus.client(&key, Role::Commands, deliver_critical)?,
+                },
+                scans: if has_caches_here(config, router) { Some(bus.keys([scan, scan_critical])?) } else { None },
+            },
+            control: bus.client(&key, Role::Commands, control)?,
+            notices: bus.client(&key, Role::Reader { block: IDLE }, notices)?,
+            replay: bus.client(&key, Role::Commands, replay)?,
+            publisher: bus.unwatched(&key, Role::Commands, "publish")?,
             elsewhere: Vec::new(),
             lines: Vec::new(),
         };
-        lines.append(&mut bus.lines);
+        let mut lines = bus.lines;
         let mut elsewhere = Vec::new();
         for (name, caches) in apart(config, router) {
-            let mut server = Opener::new(config, &name, instance)?.prefixed();
-            elsewhere.push(Elsewhere { caches, clients: server.clients(APART)? });
+            // A cluster that holds the bus as well is watched once.
+            let own = if name == config.bus.redis { site.clone() } else { self::site(config, &name)? };
+            let mut server = Opener { name: &name, instance, site: &own, prefix: format!("{name}:"), lines: Vec::new() };
+            let [delete, delete_critical, scan, scan_critical] = APART;
+            elsewhere.push(Elsewhere {
+                deletes: server.keys([delete, delete_critical])?,
+                scans: server.keys([scan, scan_critical])?,
+                failover_replay: config.redis.get(&name).map_or(Duration::ZERO, |redis| redis.failover_replay),
+                server: name.clone(),
+                caches,
+            });
             lines.append(&mut server.lines);
         }
         Ok(Self { elsewhere, lines, ..opened })
@@ -89,45 +106,55 @@ fn apart(config: &Config, router: &Router) -> BTreeMap<String, Vec<CacheId>> {
     apart
 }
 
+fn has_caches_here(config: &Config, router: &Router) -> bool {
+    router.caches().iter().any(|(_, cache)| cache.store == Store::Redis && config.is_with_bus(&cache.redis))
+}
+
+fn site(config: &Config, name: &str) -> Result<Site, String> {
+    let redis = config.redis.get(name).ok_or_else(|| format!("no server is named `{name}`"))?;
+    let server = redis.server().map_err(|error| format!("redis.{name}: {error}"))?;
+    Site::open(&server).map_err(|fault| format!("redis.{name}: {fault}"))
+}
+
 /// Opens connections to one server, and remembers them.
 struct Opener<'a> {
     name: &'a str,
     instance: &'a str,
-    server: Server,
+    site: &'a Site,
     /// What its roles begin with.
     prefix: String,
     lines: Vec<Line>,
 }
 
-impl<'a> Opener<'a> {
-    fn new(config: &Config, name: &'a str, instance: &'a str) -> Result<Self, String> {
-        let redis = config.redis.get(name).ok_or_else(|| format!("no server is named `{name}`"))?;
-        let server = redis.server().map_err(|error| format!("redis.{name}: {error}"))?;
-        Ok(Self { name, instance, server, prefix: String::new(), lines: Vec::new() })
+impl Opener<'_> {
+    fn wrong(&self, fault: &Fault) -> String {
+        format!("redis.{}: {fault}", self.name)
     }
 
-    /// What is said of its connections names the server.
-    fn prefixed(self) -> Self {
-        Self { prefix: format!("{}:", self.name), ..self }
+    fn unwatched(&self, key: &str, role: Role, what: &str) -> Result<Client, String> {
+        let client = self.site.client(Place::Key(key), role, &format!("unstale:{what}:{}", self.instance));
+        client.map_err(|fault| self.wrong(&fault))
     }
 
-    fn unwatched(&self, role: Role, what: &str) -> Result<Client, String> {
-        let client = Client::open(&self.server, role, &format!("unstale:{what}:{}", self.instance));
-        client.map_err(|fault: Fault| format!("redis.{}: {fault}", self.name))
-    }
-
-    fn open(&mut self, role: Role, what: &str) -> Result<Client, String> {
-        let client = self.unwatched(role, what)?;
-        self.lines.push(Line { server: self.name.to_owned(), role: format!("{}{what}", self.prefix), link: client.link() });
+    /// A connection to where the bus is.
+    fn client(&mut self, key: &str, role: Role, what: &str) -> Result<Client, String> {
+        let client = self.unwatched(key, role, what)?;
+        self.watch(what, client.link());
         Ok(client)
     }
 
-    fn clients(&mut self, [ordinary, critical, scan, critical_scan]: [&str; 4]) -> Result<Clients, String> {
-        Ok(Clients {
-            ordinary: self.open(Role::Commands, ordinary)?,
-            critical: self.open(Role::Commands, critical)?,
-            scan: self.open(Role::Commands, scan)?,
-            critical_scan: self.open(Role::Commands, critical_scan)?,
-        })
+    /// Connections to wherever keys are.
+    fn keys(&mut self, [ordinary, critical]: [&str; 2]) -> Result<Lanes<Keys>, String> {
+        Ok(Lanes { ordinary: self.store(ordinary)?, critical: self.store(critical)? })
+    }
+
+    fn store(&mut self, what: &str) -> Result<Keys, String> {
+        let store = self.site.store(&format!("unstale:{what}:{}", self.instance)).map_err(|fault| self.wrong(&fault))?;
+        self.watch(what, store.link());
+        Ok(store)
+    }
+
+    fn watch(&mut self, what: &str, link: watch::Receiver<Link>) {
+        self.lines.push(Line { server: self.name.to_owned(), role: format!("{}{what}", self.prefix), link });
     }
 }

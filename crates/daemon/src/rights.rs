@@ -17,13 +17,19 @@ pub struct Use {
     pub is_bus: bool,
     /// It holds caches.
     pub is_cache: bool,
+    /// It is a cluster.
+    pub is_cluster: bool,
 }
 
 /// The servers that are used at all, with what for.
 pub fn servers_in_use(loaded: &Loaded) -> Vec<(String, Use)> {
     let config = &loaded.config;
     let caches = || loaded.router.caches().iter().filter(|(_, cache)| cache.store == Store::Redis);
-    let uses = |name: &String| Use { is_bus: *name == config.bus.redis, is_cache: caches().any(|(_, cache)| config.home(cache) == name) };
+    let uses = |name: &String| Use {
+        is_bus: *name == config.bus.redis,
+        is_cache: caches().any(|(_, cache)| config.home(cache) == name),
+        is_cluster: config.is_cluster(name),
+    };
     config.redis.keys().map(|name| (name.clone(), uses(name))).filter(|(_, role)| role.is_bus || role.is_cache).collect()
 }
 
@@ -92,10 +98,19 @@ const BUS: [Right; 39] = [
 /// For servers that hold caches.
 const CACHE: [Right; 3] = [right("+unlink", "UNLINK @nothing"), right("+scan", "SCAN 0 COUNT 1"), right("+incr", "")];
 
+/// For servers that are nodes of a cluster.
+const CLUSTER: [Right; 4] = [
+    right("+cluster|slots", "CLUSTER SLOTS"),
+    right("+cluster|info", "CLUSTER INFO"),
+    right("+cluster|nodes", "CLUSTER NODES"),
+    right("+asking", "ASKING"),
+];
+
 fn rights(role: Use) -> Vec<&'static Right> {
+    let cluster = if role.is_cluster { CLUSTER.as_slice() } else { &[] };
     let bus = if role.is_bus { BUS.as_slice() } else { &[] };
     let cache = if role.is_cache { CACHE.as_slice() } else { &[] };
-    let mut rights = COMMON.iter().chain(bus).chain(cache).collect::<Vec<_>>();
+    let mut rights = COMMON.iter().chain(bus).chain(cache).chain(cluster).collect::<Vec<_>>();
     rights.sort_by_key(|right| right.rule);
     rights.dedup_by_key(|right| right.rule);
     rights

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use unstale_connect::{Client, Fault, PendingEntry};
 use unstale_events::{EntryId, Position, StreamKind};
-use unstale_sink::Sink;
+use unstale_sink::{Replay, Replayer, Sink, Whose as Deletes};
 use unstale_source::{Beat, Claimed, EntryLimit, Group, Letter, Letters, Membership, Survey};
 
 use crate::pipeline::Grave;
 use crate::walk::{Found, Source, Whose};
+
+/// Who died in a failover is known as dead by then.
+const DEAD_BY: Duration = Duration::from_secs(5);
 
 /// A chore under way.
 pub(crate) type Chore = BoxFuture<'static, Done>;
@@ -40,6 +43,12 @@ pub(crate) enum Done {
     Recalled(Result<bool, Fault>),
     Flushed(Result<Position, Fault>),
     Tidied(Result<(), Fault>),
+    /// A server of caches failed over, and what this process had deleted there was repeated.
+    Replayed(Box<Replayer>, Replay),
+    /// So long after that it is known who died meanwhile.
+    Orphaned(Box<Replayer>),
+    /// What the dead had deleted there was repeated as well.
+    ReplayedOthers(Replay),
 }
 
 pub(crate) fn ack(group: &Group, ids: Vec<EntryId>, ground: Option<u64>) -> Chore {
@@ -133,6 +142,30 @@ pub(crate) fn recall(control: &Client, log: &str, after: Duration) -> Chore {
         Done::Recalled(control.xlen(&log).await.map(|length| length > 0))
     }
     .boxed()
+}
+
+/// Repeats what this process deleted on a server of caches, once that has failed over.
+pub(crate) fn replay(mut replayer: Box<Replayer>) -> Chore {
+    async move {
+        replayer.failed_over().await;
+        let replay = replayer.repeat(&Deletes::Own).await;
+        Done::Replayed(replayer, replay)
+    }
+    .boxed()
+}
+
+/// Waits until it is known who has died.
+pub(crate) fn orphan(replayer: Box<Replayer>) -> Chore {
+    async move {
+        tokio::time::sleep(DEAD_BY).await;
+        Done::Orphaned(replayer)
+    }
+    .boxed()
+}
+
+/// Repeats what those who are not alive deleted there.
+pub(crate) fn replay_others(mut replayer: Box<Replayer>, alive: Vec<String>) -> Chore {
+    async move { Done::ReplayedOthers(replayer.repeat(&Deletes::Others(alive)).await) }.boxed()
 }
 
 /// `after` delays a flush that failed before.

@@ -41,6 +41,17 @@ impl State {
             Done::Surveyed(kind, survey) => self.surveyed(kind, survey, inputs, now),
             Done::Lost(kind, lost) => self.lost_unread(kind, lost, inputs, now),
             Done::Recalled(recalled) => self.recalled(recalled, inputs, now),
+            Done::Replayed(replayer, replay) => {
+                self.replayed(&replay, now);
+                inputs.chores.push(chores::orphan(Box::new(replayer.another())));
+                inputs.chores.push(chores::replay(replayer));
+            }
+            Done::Orphaned(replayer) => {
+                if let Some(beat) = self.company.as_ref().filter(|beat| beat.holds_lease && beat.may_judge) {
+                    inputs.chores.push(chores::replay_others(replayer, beat.alive.clone()));
+                }
+            }
+            Done::ReplayedOthers(replay) => self.replayed(&replay, now),
             Done::Flushed(flushed) => self.flushed(flushed, inputs, now),
         }
     }

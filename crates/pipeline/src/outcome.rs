@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use unstale_batcher::{Batch, Settlement, TargetState, Verdict};
 use unstale_events::{EntryId, StreamKind};
-use unstale_sink::{Delivery, Sink};
+use unstale_sink::{Delivery, Replay, Sink};
 
 use crate::handle::{DeliverError, DeliverReport};
 use crate::inputs::{Inputs, Returned};
@@ -55,6 +55,18 @@ impl State {
         if delivery.states.contains(&TargetState::Failed) {
             self.watch.undelivered(journal::failed(batch, delivery), now);
         }
+    }
+
+    /// What a server of caches may have lost was deleted again. It isn't counted again; only what that cost is.
+    pub(crate) fn replayed(&mut self, replay: &Replay, now: Instant) {
+        let Replay { server, targets, costs } = replay;
+        self.stats.round_trips_add(costs.round_trips);
+        self.stats.notices_mut().published += costs.notices;
+        for trouble in &costs.errors {
+            self.stats.error(trouble.stage.name(), trouble.fault.kind.name(), trouble.count);
+            self.watch.met(trouble.stage.name(), &trouble.fault, now);
+        }
+        tracing::warn!(server, targets, "this server has failed over; what was deleted there lately was deleted again");
     }
 
     /// Lets go of a batch: what is done is owed to its group, what is dead is buried, what failed is left pending, and so is what was done

@@ -71,12 +71,13 @@ impl Pipeline {
     /// The loop over these parts. `stats` are its numbers from the start; `seat` is where it answers.
     pub fn new(settings: Settings, parts: Parts, stats: Stats, seat: Seat) -> Self {
         let (now, metrics) = (Instant::now(), seat.metrics());
+        let replays = parts.sink.replayers().into_iter().map(|replayer| chores::replay(Box::new(replayer)));
         let inputs = Inputs {
             critical: Stream::new(parts.critical, now),
             ordinary: Stream::new(parts.ordinary, now),
             deliveries: FuturesUnordered::new(),
             repeats: FuturesUnordered::new(),
-            chores: FuturesUnordered::new(),
+            chores: replays.collect(),
             seat,
             confirmed: parts.hub.confirmed(),
         };

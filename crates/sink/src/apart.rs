@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 use unstale_batcher::TargetState;
-use unstale_connect::Fault;
+use unstale_connect::Unlinked;
 use unstale_events::{CacheId, Targets};
 
 use crate::attempt::{Job, concerns_keys};
@@ -14,9 +14,6 @@ use crate::delivery::{Delivery, Stage};
 use crate::plan::{Part, by_cache, halves, parts};
 use crate::retry::Patience;
 use crate::sink::Sink;
-
-/// How many keys one UNLINK names.
-const CHUNK: usize = 1000;
 
 /// What is left to be done on one site, as positions in a batch's targets.
 #[derive(Debug, Default)]
@@ -34,12 +31,21 @@ impl Sink {
     /// [`TargetState::Failed`].
     pub(crate) async fn carry_out_apart(&self, job: &Job<'_>, site: usize, mut todo: Todo, delivery: &mut Delivery) {
         let mut patience = Patience::until(job.deadline);
+        let failovers = self.places.sites()[site].deletes(job.batch.priority).failovers();
+        let keys = todo.undeleted.clone();
         loop {
+            let before = *failovers.borrow();
             let waits = self.delete(job, site, &mut todo, delivery).await;
             if !waits {
                 self.increment(job, site, &mut todo, delivery).await;
             }
             self.announce(job, &mut todo, delivery).await;
+            if *failovers.borrow() != before {
+                // What the server before confirmed may be missing in this one, and the notice came too late for what repeats those.
+                todo.undeleted.clone_from(&keys);
+                todo.unannounced.retain(|target| !keys.contains(target));
+                keys.iter().for_each(|key| delivery.set(*key, TargetState::Failed));
+            }
             if todo.is_done() || !patience.wait().await {
                 return;
             }
@@ -51,13 +57,19 @@ impl Sink {
     /// forbids they don't.
     async fn delete(&self, job: &Job<'_>, site: usize, todo: &mut Todo, delivery: &mut Delivery) -> bool {
         let mut waits = false;
-        let mut at_once = chunks(std::mem::take(&mut todo.undeleted), &job.batch.targets);
+        let mut at_once = by_caches(std::mem::take(&mut todo.undeleted), &job.batch.targets);
         while !at_once.is_empty() {
             let answers = join_all(at_once.iter().map(|(_, part)| self.unlink(job, site, part))).await;
             delivery.round_trips += 1;
             let asked = std::mem::take(&mut at_once);
-            for ((cache, part), answer) in asked.into_iter().zip(answers) {
-                match answer.map_err(|fault| (concerns_keys(&fault), fault)) {
+            let groups = asked.into_iter().zip(answers).flat_map(|((cache, part), answers)| {
+                answers.into_iter().map(move |answer| {
+                    let group: Part = answer.keys.into_iter().map(|key| part[key]).collect();
+                    (cache, group, answer.outcome)
+                })
+            });
+            for (cache, part, outcome) in groups {
+                match outcome.map_err(|fault| (concerns_keys(&fault), fault)) {
                     Ok(keys) => {
                         delivery.count_deleted(cache, keys);
                         todo.unannounced.extend(part);
@@ -76,8 +88,8 @@ impl Sink {
         waits
     }
 
-    async fn unlink(&self, job: &Job<'_>, site: usize, part: &[usize]) -> Result<u64, Fault> {
-        self.places.site(site).deletes(job.batch.priority).unlink(texts(part, &job.batch.targets)).await
+    async fn unlink(&self, job: &Job<'_>, site: usize, part: &[usize]) -> Vec<Unlinked> {
+        self.places.sites()[site].deletes(job.batch.priority).unlink(texts(part, &job.batch.targets)).await
     }
 
     async fn increment(&self, job: &Job<'_>, site: usize, todo: &mut Todo, delivery: &mut Delivery) {
@@ -85,7 +97,7 @@ impl Sink {
             return;
         }
         let counters = std::mem::take(&mut todo.uncounted);
-        let answers = self.places.site(site).deletes(job.batch.priority).incr(&texts(&counters, &job.batch.targets)).await;
+        let answers = self.places.sites()[site].deletes(job.batch.priority).incr(&texts(&counters, &job.batch.targets)).await;
         delivery.round_trips += 1;
         for (counter, answer) in counters.into_iter().zip(answers) {
             match answer {
@@ -121,12 +133,11 @@ impl Todo {
     }
 }
 
-/// What one UNLINK deletes each: keys of one cache, so that they can be counted for it.
-fn chunks(mut keys: Part, targets: &Targets) -> Vec<(CacheId, Part)> {
+/// The keys of each cache, so that they can be counted for it.
+fn by_caches(mut keys: Part, targets: &Targets) -> Vec<(CacheId, Part)> {
     by_cache(&mut keys, targets);
     let cache = |position: &usize| targets.get(*position).map(|target| target.cache);
-    let groups = keys.chunk_by(|one, next| cache(one) == cache(next));
-    groups.flat_map(|group| group.chunks(CHUNK)).filter_map(|chunk| Some((cache(&chunk[0])?, chunk.to_vec()))).collect()
+    keys.chunk_by(|one, next| cache(one) == cache(next)).filter_map(|group| Some((cache(&group[0])?, group.to_vec()))).collect()
 }
 
 /// Copies of these targets' texts, cut out of one buffer.

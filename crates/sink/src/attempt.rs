@@ -61,7 +61,7 @@ impl Sink {
     pub(crate) async fn send(&self, job: &Job<'_>, part: &[usize]) -> Result<(Vec<CacheId>, Answer), Fault> {
         let tail = notice::tail(job.batch, part, &self.caches, job.about);
         let republished = republish::messages(&self.config.republish, job.batch, part);
-        self.call(self.clients.scripts(job.batch.priority), &job.batch.targets, part, tail, republished).await
+        self.call(self.clients.scripts.of(job.batch.priority), &job.batch.targets, part, tail, republished).await
     }
 
     /// Calls the script for these targets, with this notice.

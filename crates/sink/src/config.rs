@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use unstale_connect::Client;
+use unstale_connect::{Client, Store};
 use unstale_events::{CacheId, Priority};
 use unstale_router::Republish;
 
@@ -49,32 +49,46 @@ impl Budgets {
     }
 }
 
-/// The connections to one server: deletes and scans apart, and critical batches apart from all others, so that no critical delivery stands
-/// behind anything but critical deletes.
+/// Two of the same: critical batches have their own, so that no critical delivery stands behind anything but critical deletes.
+#[derive(Debug, Clone)]
+pub struct Lanes<T> {
+    /// For high, normal and low batches.
+    pub ordinary: T,
+    /// For critical ones.
+    pub critical: T,
+}
+
+/// The connections to the notice log, and to the caches in its database.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// Deletes, or the scripts that do it, of high, normal and low batches.
-    pub ordinary: Client,
-    /// The same of critical batches.
-    pub critical: Client,
-    /// Scans of high, normal and low batches.
-    pub scan: Client,
-    /// Scans of critical batches.
-    pub critical_scan: Client,
+    /// What the scripts go over.
+    pub scripts: Lanes<Client>,
+    /// What scans go over; `None` if no cache is there.
+    pub scans: Option<Lanes<Store>>,
 }
 
 /// Caches that are not in the database of the notice log.
 #[derive(Debug, Clone)]
 pub struct Elsewhere {
+    /// The name of their server in the configuration.
+    pub server: String,
     /// Which caches.
     pub caches: Vec<CacheId>,
-    /// The connections to where they are.
-    pub clients: Clients,
+    /// What deletes and counters go over.
+    pub deletes: Lanes<Store>,
+    /// What scans go over.
+    pub scans: Lanes<Store>,
+    /// How much of the notice log is repeated when the server has failed over; nothing if it is zero.
+    pub failover_replay: Duration,
 }
 
-impl Clients {
-    /// Where the deletes of this lane go.
-    pub(crate) fn scripts(&self, priority: Priority) -> &Client {
+impl<T> Lanes<T> {
+    /// That of this lane.
+    pub(crate) fn of(&self, priority: Priority) -> &T {
         if priority == Priority::Critical { &self.critical } else { &self.ordinary }
+    }
+
+    pub(crate) fn map<U>(self, make: impl Fn(T) -> U) -> Lanes<U> {
+        Lanes { ordinary: make(self.ordinary), critical: make(self.critical) }
     }
 }

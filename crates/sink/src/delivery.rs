@@ -53,7 +53,7 @@ pub struct Trouble {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Second {
     /// On which site.
-    pub(crate) site: usize,
+    pub(crate) site: Option<usize>,
     /// When: the delay after the first delete was confirmed.
     pub(crate) due: Instant,
     /// After this it is not tried again.

@@ -30,6 +30,7 @@ mod notice;
 mod pass;
 mod place;
 mod plan;
+mod replay;
 mod republish;
 mod request;
 mod retention;
@@ -37,6 +38,7 @@ mod retry;
 mod scan;
 mod sink;
 
-pub use config::{Budgets, Clients, Config, Elsewhere};
+pub use config::{Budgets, Clients, Config, Elsewhere, Lanes};
 pub use delivery::{Delivery, Stage, Trouble};
+pub use replay::{Replay, Replayer, Whose};
 pub use sink::Sink;

@@ -1,13 +1,15 @@
 //! One pass over the keys, for the patterns of all batches that share it.
 //!
-//! A pass looks at every key that was there from its beginning to its end. It fails as a whole if its connection changed: a cursor means
-//! something only to the server that gave it. A key that may not be deleted blocks the patterns that mean it, and no others.
+//! A pass looks at every key that was there from its beginning to its end, on every master at the same time. It fails as a whole if a
+//! connection or a master changed: a cursor means something only to the server that gave it. If slots of a cluster moved meanwhile, it
+//! is followed by a second one, for a key may have gone from where the first hadn't been yet to where it had. A key that may not be deleted
+//! blocks the patterns that mean it, and no others.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
-use unstale_connect::{Client, Fault, FaultKind, Link};
+use unstale_connect::{Client, Fault, FaultKind, Since, Store, Unlinked};
 use unstale_events::glob::{Glob, escape, literal_prefix};
 use unstale_events::{CacheId, Target};
 use unstale_router::Caches;
@@ -57,7 +59,7 @@ struct Removed {
 /// What a pass looks for, and where.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
-    pub(crate) client: &'a Client,
+    pub(crate) store: &'a Store,
     pub(crate) caches: &'a Caches,
     pub(crate) wishes: &'a Wishes,
 }
@@ -83,21 +85,58 @@ impl Wishes {
     }
 }
 
+impl Tally {
+    fn add(&mut self, part: Self) {
+        for (whose, keys) in part.deleted {
+            *self.deleted.entry(whose).or_default() += keys;
+        }
+        self.blocked.iter_mut().zip(part.blocked).for_each(|(all, part)| *all |= part);
+        self.round_trips += part.round_trips;
+    }
+}
+
 impl Pass<'_> {
-    /// One pass. Each page is fetched while the finds of the one before are deleted. The tally counts what was done before a fault, too.
+    /// One pass, or two if slots moved. The tally counts what was done before a fault, too.
     pub(crate) async fn run(&self, tally: &mut Tally) -> Result<(), Fault> {
-        let began = generation(self.client);
+        tally.blocked = vec![false; self.wishes.wanted.len()];
+        if self.over_masters(tally).await? == Since::Moved {
+            // A key that moves during one is found by the other.
+            self.over_masters(tally).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at all that the masters have, and says what happened to the keys meanwhile.
+    async fn over_masters(&self, tally: &mut Tally) -> Result<Since, Fault> {
+        let masters = self.store.masters().await?;
+        let scans = join_all(masters.clients.iter().map(|client| self.over(client))).await;
+        let mut fault = None;
+        for (part, ended) in scans {
+            tally.add(part);
+            fault = fault.or(ended.err());
+        }
+        match (fault, self.store.since(&masters).await) {
+            (Some(fault), _) => Err(fault),
+            (None, Since::Lost) => Err(Fault::new(FaultKind::Unreachable, "the connection changed in the middle of a scan")),
+            (None, since) => Ok(since),
+        }
+    }
+
+    /// Looks at all that one master has. Each page is fetched while the finds of the one before are deleted.
+    async fn over(&self, client: &Client) -> (Tally, Result<(), Fault>) {
+        let mut tally = Tally { blocked: vec![false; self.wishes.wanted.len()], ..Tally::default() };
+        let ended = self.pages(client, &mut tally).await;
+        (tally, ended)
+    }
+
+    async fn pages(&self, client: &Client, tally: &mut Tally) -> Result<(), Fault> {
         let filter = self.wishes.filter();
         let (mut cursor, mut found) = (0, Vec::new());
-        tally.blocked = vec![false; self.wishes.wanted.len()];
         loop {
-            let next = self.client.scan(cursor, Some(filter.as_bytes()), PAGE);
+            let next = client.scan(cursor, Some(filter.as_bytes()), PAGE);
             let (page, removed) = join(next, self.remove(std::mem::take(&mut found))).await;
             self.note(removed, tally)?;
             let page = page?;
-            if began.is_none() || generation(self.client) != began {
-                return Err(Fault::new(FaultKind::Unreachable, "the connection changed in the middle of a scan"));
-            }
             found = self.finds(page.keys);
             cursor = page.cursor;
             if cursor == 0 {
@@ -130,15 +169,18 @@ impl Pass<'_> {
     async fn remove_for(&self, whose: Whose, keys: Vec<Bytes>) -> Removed {
         let mut removed = Removed::default();
         let mut todo = vec![keys];
-        while let Some(mut keys) = todo.pop() {
-            match self.client.unlink(keys.clone()).await {
-                Ok(count) => removed.deleted.push((whose, count)),
-                Err(fault) if concerns_keys(&fault) && keys.len() > 1 => {
-                    let half = keys.split_off(keys.len() / 2);
-                    todo.extend([half, keys]);
+        while let Some(keys) = todo.pop() {
+            for Unlinked { keys: group, outcome } in self.store.unlink(keys.clone()).await {
+                let mut group: Vec<Bytes> = group.into_iter().map(|position| keys[position].clone()).collect();
+                match outcome {
+                    Ok(count) => removed.deleted.push((whose, count)),
+                    Err(fault) if concerns_keys(&fault) && group.len() > 1 => {
+                        let half = group.split_off(group.len() / 2);
+                        todo.extend([half, group]);
+                    }
+                    Err(fault) if concerns_keys(&fault) => removed.forbidden.append(&mut group),
+                    Err(fault) => removed.fault = Some(fault),
                 }
-                Err(fault) if concerns_keys(&fault) => removed.forbidden.append(&mut keys),
-                Err(fault) => removed.fault = Some(fault),
             }
         }
         removed
@@ -162,14 +204,6 @@ impl Wanted {
     /// Whether a key is this pattern's to delete: it matches, and it belongs to this cache and nobody protects it.
     fn means(&self, key: &[u8], caches: &Caches) -> bool {
         self.glob.matches(key) && caches.deletable(self.whose.1, key)
-    }
-}
-
-/// The number of the connection that is up.
-fn generation(client: &Client) -> Option<u64> {
-    match *client.link().borrow() {
-        Link::Up { generation, .. } => Some(generation),
-        Link::Down { .. } => None,
     }
 }
 

@@ -1,11 +1,14 @@
 //! Where the caches are, as seen from the notice log.
 
-use unstale_connect::Client;
-use unstale_events::{CacheId, Priority};
-use unstale_router::{Caches, Store};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::{Clients, Elsewhere};
-use crate::scan::Scans;
+use unstale_connect::Store;
+use unstale_events::{CacheId, Priority};
+use unstale_router::Caches;
+
+use crate::config::{Clients, Elsewhere, Lanes};
+use crate::scan::Queue;
 
 /// Where a cache's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,56 +25,69 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub(crate) struct Places {
     of: Vec<Place>,
-    /// That of the log is the first.
+    scans_here: Option<Lanes<Queue>>,
     sites: Vec<Site>,
 }
 
-/// A database that holds caches.
+/// A database apart from the log that holds caches.
 #[derive(Debug)]
 pub(crate) struct Site {
-    clients: Clients,
-    pub(crate) scans: Scans,
+    pub(crate) server: String,
+    pub(crate) failover_replay: Duration,
+    deletes: Lanes<Store>,
+    scans: Lanes<Queue>,
 }
 
 impl Places {
-    pub(crate) fn new(caches: &std::sync::Arc<Caches>, here: &Clients, elsewhere: Vec<Elsewhere>) -> Self {
+    pub(crate) fn new(caches: &Arc<Caches>, here: &Clients, elsewhere: Vec<Elsewhere>) -> Self {
+        let queues = |scans: Lanes<Store>| scans.map(|store| Queue::new(store, Arc::clone(caches)));
         let mut of = vec![Place::Together; caches.len()];
-        let mut sites = vec![Site { scans: Scans::new(here, caches), clients: here.clone() }];
-        for Elsewhere { caches: theirs, clients } in elsewhere {
+        let mut sites = Vec::new();
+        for Elsewhere { server, caches: theirs, deletes, scans, failover_replay } in elsewhere {
             for cache in theirs {
                 of[cache.index()] = Place::Apart(sites.len());
             }
-            sites.push(Site { scans: Scans::new(&clients, caches), clients });
+            sites.push(Site { server, failover_replay, deletes, scans: queues(scans) });
         }
-        for (id, _) in caches.iter().filter(|(_, cache)| cache.store == Store::Local) {
+        for (id, _) in caches.iter().filter(|(_, cache)| cache.store == unstale_router::Store::Local) {
             of[id.index()] = Place::Nowhere;
         }
-        Self { of, sites }
+        Self { of, scans_here: here.scans.clone().map(queues), sites }
     }
 
     pub(crate) fn of(&self, cache: CacheId) -> Place {
         self.of[cache.index()]
     }
 
-    /// The site that the work for a cache begins on; what is nowhere is announced with what lies together.
-    pub(crate) fn site_of(&self, cache: CacheId) -> usize {
+    /// The site that the work for a cache begins on; `None` is that of the log.
+    pub(crate) fn site_of(&self, cache: CacheId) -> Option<usize> {
         match self.of(cache) {
-            Place::Apart(site) => site,
-            Place::Together | Place::Nowhere => HERE,
+            Place::Apart(site) => Some(site),
+            Place::Together | Place::Nowhere => None,
         }
     }
 
-    pub(crate) fn site(&self, site: usize) -> &Site {
-        &self.sites[site]
+    /// The sites apart from the log.
+    pub(crate) fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// The passes of this lane over a site's keys.
+    pub(crate) fn scans(&self, site: Option<usize>, priority: Priority) -> Option<&Queue> {
+        let scans = site.map_or(self.scans_here.as_ref(), |site| Some(&self.sites[site].scans));
+        scans.map(|scans| scans.of(priority))
     }
 }
 
-/// The site of the log.
-pub(crate) const HERE: usize = 0;
-
 impl Site {
-    /// The connection that keys of this lane are deleted over.
-    pub(crate) fn deletes(&self, priority: Priority) -> &Client {
-        self.clients.scripts(priority)
+    /// Where keys of this lane are deleted.
+    pub(crate) fn deletes(&self, priority: Priority) -> &Store {
+        self.deletes.of(priority)
+    }
+
+    /// Every store that deletes here.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = &Store> {
+        let scans = [&self.scans.ordinary, &self.scans.critical].into_iter().map(Queue::store);
+        [&self.deletes.ordinary, &self.deletes.critical].into_iter().chain(scans)
     }
 }

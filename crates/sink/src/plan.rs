@@ -11,7 +11,8 @@ pub(crate) type Part = Vec<usize>;
 /// The positions of those targets of a batch that are dealt with on one site, by what is done to them, cache by cache.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub(crate) site: usize,
+    /// `None` is that of the log.
+    pub(crate) site: Option<usize>,
     pub(crate) keys: Part,
     pub(crate) patterns: Part,
     pub(crate) counters: Part,

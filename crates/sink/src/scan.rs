@@ -1,6 +1,6 @@
 //! Patterns: passes over the keys, shared by the batches that wait for one.
 //!
-//! Batches with patterns may come faster than a pass over all keys ends, so there is a queue for each connection that scans. While a pass is
+//! Batches with patterns may come faster than a pass over all keys ends, so there is a queue for each database and lane. While a pass is
 //! under way the batches that come wait, and when it has ended one pass serves all of them: at most one runs and one is forming. A pass begins
 //! after all of its batches were closed, and nobody joins one that has begun, for it may have gone by keys that were written since.
 //!
@@ -16,16 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::{Mutex as Turn, MutexGuard};
 use tokio::time::{Instant, sleep_until};
-use unstale_connect::{Client, Fault, FaultKind};
-use unstale_events::{CacheId, Priority, Targets};
+use unstale_batcher::TargetState;
+use unstale_connect::{Fault, FaultKind, Store};
+use unstale_events::{CacheId, Targets};
 use unstale_router::Caches;
 
 use crate::apart::Todo;
 use crate::attempt::Job;
-use crate::config::Clients;
 use crate::delivery::{Delivery, Stage};
 use crate::pass::{Pass, Tally, Wishes};
-use crate::place::{HERE, Place};
+use crate::place::Place;
 use crate::plan::{Part, Plan, parts};
 use crate::retry::Patience;
 use crate::sink::Sink;
@@ -38,25 +38,30 @@ impl Sink {
             target.is_some_and(|target| self.places.of(target.cache) == Place::Nowhere)
         };
         let (nowhere, sought): (Part, Part) = plan.patterns.iter().partition(|position| is_nowhere(position));
+        let scans = self.places.scans(plan.site, job.batch.priority);
+        let failovers = scans.map(|scans| scans.store().failovers());
+        let before = failovers.as_ref().map(|number| *number.borrow());
         let gone = self.scan(job, plan.site, &sought, delivery).await;
         let announced: Part =
             plan.patterns.iter().copied().filter(|position| nowhere.contains(position) || gone.contains(position)).collect();
-        if plan.site == HERE {
+        let Some(site) = plan.site else {
             return self.carry_out(job, parts(&announced, &plan.counters, self.config.max_keys), delivery).await;
-        }
+        };
         let todo = Todo { unannounced: announced, uncounted: plan.counters.clone(), ..Todo::default() };
-        self.carry_out_apart(job, plan.site, todo, delivery).await;
+        self.carry_out_apart(job, site, todo, delivery).await;
+        if failovers.map(|number| *number.borrow()) != before {
+            // As with keys: the server that the pass was over is another now. The next delivery scans that.
+            sought.iter().for_each(|pattern| delivery.set(*pattern, TargetState::Failed));
+        }
     }
 
     /// Joins passes until one came to its end. Returns the patterns of which nothing is left.
-    async fn scan(&self, job: &Job<'_>, site: usize, patterns: &[usize], delivery: &mut Delivery) -> Part {
-        if patterns.is_empty() {
-            return Part::new();
-        }
+    async fn scan(&self, job: &Job<'_>, site: Option<usize>, patterns: &[usize], delivery: &mut Delivery) -> Part {
+        let Some(scans) = self.places.scans(site, job.batch.priority).filter(|_| !patterns.is_empty()) else { return Part::new() };
         let mut patience = Patience::until(job.deadline);
         let mut begin = None;
         loop {
-            let answer = self.places.site(site).scans.of(job.batch.priority).pass(&job.batch.targets, patterns, begin).await;
+            let answer = scans.pass(&job.batch.targets, patterns, begin).await;
             match answer.tell(delivery) {
                 Ok(gone) => return gone,
                 Err(fault) => delivery.trouble(Stage::Scan, fault),
@@ -70,28 +75,10 @@ impl Sink {
     }
 }
 
-/// The passes over one database: those of critical batches, and those of all others.
+/// The passes of one lane over the keys of one database.
 #[derive(Debug)]
-pub(crate) struct Scans {
-    ordinary: Queue,
-    critical: Queue,
-}
-
-impl Scans {
-    pub(crate) fn new(clients: &Clients, caches: &Arc<Caches>) -> Self {
-        let queue = |client: &Client| Queue::new(client.clone(), Arc::clone(caches));
-        Self { ordinary: queue(&clients.scan), critical: queue(&clients.critical_scan) }
-    }
-
-    fn of(&self, priority: Priority) -> &Queue {
-        if priority == Priority::Critical { &self.critical } else { &self.ordinary }
-    }
-}
-
-/// The passes on one connection.
-#[derive(Debug)]
-struct Queue {
-    client: Client,
+pub(crate) struct Queue {
+    store: Store,
     caches: Arc<Caches>,
     /// Whoever has it drives a pass.
     turn: Turn<()>,
@@ -128,8 +115,12 @@ struct Answer {
 }
 
 impl Queue {
-    fn new(client: Client, caches: Arc<Caches>) -> Self {
-        Self { client, caches, turn: Turn::new(()), forming: Mutex::default() }
+    pub(crate) fn new(store: Store, caches: Arc<Caches>) -> Self {
+        Self { store, caches, turn: Turn::new(()), forming: Mutex::default() }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// One pass for these patterns, begun after this was called; not before `begin`, unless another batch wants one earlier.
@@ -176,7 +167,7 @@ impl Queue {
     async fn drive(&self) {
         let Forming { wishes, members } = std::mem::take(&mut *self.forming.lock().unwrap_or_else(PoisonError::into_inner));
         let mut tally = Tally::default();
-        let ended = Pass { client: &self.client, caches: &self.caches, wishes: &wishes }.run(&mut tally).await;
+        let ended = Pass { store: &self.store, caches: &self.caches, wishes: &wishes }.run(&mut tally).await;
         for (index, Member { patterns, answer }) in members.into_iter().enumerate() {
             // Nobody may wait for the answer any more.
             let _ = answer.send(Answer::of(index, &patterns, &tally, ended.as_ref().err()));

@@ -15,7 +15,7 @@ use crate::attempt::Job;
 use crate::config::{Clients, Config, Elsewhere};
 use crate::delivery::{Delivery, Second};
 use crate::notice;
-use crate::place::{HERE, Places};
+use crate::place::Places;
 use crate::plan::{Part, Plan, parts};
 use crate::retention::Retention;
 
@@ -111,7 +111,7 @@ impl Sink {
     /// nothing. Tried once.
     pub async fn flush(&self, caches: &[&str]) -> Result<Position, Fault> {
         let tail = Some(notice::flush(caches));
-        let (_, answer) = self.call(&self.clients.critical, &Targets::default(), &[], tail, Vec::new()).await?;
+        let (_, answer) = self.call(&self.clients.scripts.critical, &Targets::default(), &[], tail, Vec::new()).await?;
         answer.notice.ok_or_else(|| Fault::new(FaultKind::Protocol, "the script logged no notice"))
     }
 
@@ -122,9 +122,9 @@ impl Sink {
     /// Deletes and announces the keys. Counters come with the last part, which then waits for the others.
     async fn keys(&self, job: &Job<'_>, plan: &Plan, delivery: &mut Delivery) {
         let counters = if plan.patterns.is_empty() { &plan.counters[..] } else { &[] };
-        if plan.site != HERE {
+        if let Some(site) = plan.site {
             let todo = Todo { undeleted: plan.keys.clone(), uncounted: counters.to_vec(), ..Todo::default() };
-            return self.carry_out_apart(job, plan.site, todo, delivery).await;
+            return self.carry_out_apart(job, site, todo, delivery).await;
         }
         let mut parts = parts(&plan.keys, counters, self.config.max_keys);
         if !counters.is_empty() && parts.len() > 1 {
@@ -158,11 +158,11 @@ impl Sink {
         let mut delivery = self.blank(batch);
         let job = Job { batch, about: &about, deadline };
         // Boxed, so that those that sleep take little.
-        if site == HERE {
-            Box::pin(self.carry_out(&job, parts(&keys, &[], self.config.max_keys), &mut delivery)).await;
-        } else {
+        if let Some(site) = site {
             let todo = Todo { undeleted: keys.clone(), ..Todo::default() };
             Box::pin(self.carry_out_apart(&job, site, todo, &mut delivery)).await;
+        } else {
+            Box::pin(self.carry_out(&job, parts(&keys, &[], self.config.max_keys), &mut delivery)).await;
         }
         (keys, delivery)
     }

@@ -30,6 +30,7 @@ impl<'a> Checks<'a> {
         checks.sizes();
         checks.times();
         checks.servers();
+        checks.one_slot();
         checks.http();
         checks.log();
         checks.problems
@@ -183,23 +184,33 @@ impl<'a> Checks<'a> {
                 let key = format!("{below}{key}");
                 self.refuse(&[&key], format!("the file that `{key}` names {message}"), "write the password, and nothing else, into it");
             } else {
-                let is_single =
-                    redis.server().is_ok_and(|server| matches!(server.url.endpoint, Endpoint::Standalone(_) | Endpoint::Unix(_)));
-                if !is_single && redis.server().is_ok() {
-                    self.refuse(
-                        &set,
-                        format!("`redis.{name}`: this release needs a single server"),
-                        "write `redis://`, `rediss://` or `unix://`",
-                    );
-                }
                 for mistake in redis.mistakes() {
                     self.refuse(
                         &set,
                         format!("`redis.{name}`: {mistake}"),
-                        "write the URL like `redis://HOST:6379/0`, `rediss://HOST` or `unix:///run/redis.sock`",
+                        "write the URL like `redis://HOST:6379/0`, `rediss://HOST`, `unix:///run/redis.sock`, `redis-sentinel://HOST:26379?master=NAME` or `redis-cluster://HOST:6379`",
                     );
                 }
             }
+        }
+    }
+
+    /// The scripts of the bus name several of its keys, and on a cluster those must lie in one slot.
+    fn one_slot(&mut self) {
+        let Some(Ok(bus)) = self.config.redis.get(&self.config.bus.redis).map(Redis::server) else { return };
+        if !matches!(bus.url.endpoint, Endpoint::Cluster { .. }) {
+            return;
+        }
+        let names = self.config.names();
+        let tag = hash_tag(&names.notices);
+        if tag.is_none() {
+            let message = format!("the bus (`{}`) is on a cluster, so all keys of `namespace` must lie in one slot", self.config.bus.redis);
+            let help = format!("put the name into braces, a hash tag: `namespace = \"{{{}}}\"`", self.config.namespace);
+            self.refuse(&["namespace", "bus.redis"], message, help);
+        } else if hash_tag(&names.events) != tag {
+            let message = format!("the bus is on a cluster, so `bus.stream` ({:?}) must lie in one slot with `namespace`", names.events);
+            let help = format!("let the stream's name contain the same hash tag, `{{{}}}`", tag.unwrap_or_default());
+            self.refuse(&["bus.stream"], message, help);
         }
     }
 
@@ -238,6 +249,12 @@ impl<'a> Checks<'a> {
             );
         }
     }
+}
+
+/// What a cluster hashes of a key instead of the whole of it.
+fn hash_tag(key: &str) -> Option<&str> {
+    let (_, rest) = key.split_once('{')?;
+    rest.split_once('}').map(|(tag, _)| tag).filter(|tag| !tag.is_empty())
 }
 
 /// A problem with what nobody set.

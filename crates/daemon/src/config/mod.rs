@@ -158,8 +158,13 @@ impl Config {
     pub fn is_with_bus(&self, redis: &str) -> bool {
         let server = |name: &str| self.redis.get(name).and_then(|redis| redis.server().ok());
         let Some(bus) = server(&self.bus.redis) else { return redis == self.bus.redis };
-        let is_cluster = matches!(bus.url.endpoint, Endpoint::Cluster { .. });
-        !is_cluster && server(redis).is_some_and(|server| server.is_same_database(&bus))
+        !self.is_cluster(&self.bus.redis) && server(redis).is_some_and(|server| server.is_same_database(&bus))
+    }
+
+    /// Whether this server is a cluster.
+    pub fn is_cluster(&self, redis: &str) -> bool {
+        let server = self.redis.get(redis).and_then(|redis| redis.server().ok());
+        server.is_some_and(|server| matches!(server.url.endpoint, Endpoint::Cluster { .. }))
     }
 
     /// The server that a cache's keys are deleted on: that of the bus if they are in its database, whatever it is called elsewhere.

@@ -169,6 +169,10 @@ pub struct Redis {
     pub cert: Option<PathBuf>,
     /// PEM file with the client's private key.
     pub key: Option<PathBuf>,
+    /// How far back deletes of caches there are repeated after a failover, if they are apart from the bus; `0s` for not at all.
+    #[serde(with = "human::duration")]
+    #[schemars(with = "String")]
+    pub failover_replay: Duration,
     /// How long connecting may take.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
@@ -195,6 +199,7 @@ impl Default for Redis {
             ca: None,
             cert: None,
             key: None,
+            failover_replay: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(3),
             command_timeout: Duration::from_secs(3),
         }

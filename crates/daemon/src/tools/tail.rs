@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use unstale_connect::{Client, Fault, Role};
+use unstale_connect::{Fault, Place, Role, Site};
 use unstale_events::{Entry, EntryId};
 
 use super::shown::{self, Reveal};
@@ -64,7 +64,7 @@ impl From<Fault> for End {
 async fn follow(loaded: &Loaded, bus: &Bus, args: &Tail, what: Followed, stream: &str) -> Result<(), End> {
     let server = loaded.config.redis.get(&loaded.config.bus.redis).and_then(|redis| redis.server().ok());
     let server = server.ok_or_else(|| End::Failed("the server of the streams isn't configured".to_owned()))?;
-    let reader = Client::open(&server, Role::Reader { block: BLOCK }, "unstale-tail")?;
+    let reader = Site::open(&server)?.client(Place::Key(stream), Role::Reader { block: BLOCK }, "unstale-tail")?;
     reader.ready(server.connect_timeout).await?;
     let show = |entry: &Entry| show(what, stream, entry, args);
     let mut last = newest(&bus.client, stream, args.last, show).await?;

@@ -108,7 +108,7 @@ async fn a_paused_server_delays_and_loses_nothing() {
     world.set(&["vkey:a"]);
     world.redis.pause();
     let delivering = world.delivering(world.keys("vkey", &["vkey:a"]));
-    let link = world.clients.ordinary.link();
+    let link = world.clients.scripts.ordinary.link();
     let down = || async { if link.borrow().is_up() { Err("still up".to_owned()) } else { Ok(()) } };
     wait_until("the command to time out", PATIENCE, down).await;
     world.redis.resume();

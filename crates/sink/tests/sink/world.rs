@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use unstale_batcher::{Batch, Batcher, Item, Settings, Source, TargetState};
-use unstale_connect::{Client, Role, Server};
-use unstale_events::{EntryId, Notice, Priority, StreamKind, Target, TargetKind, Targets};
+use unstale_connect::{Link, Place, Role, Server, Site, Store};
+use unstale_events::{CacheId, EntryId, Notice, Priority, StreamKind, Target, TargetKind, Targets};
 use unstale_router::{Caches, Input, Router, compile};
-use unstale_sink::{Budgets, Clients, Config, Delivery, Elsewhere, Sink};
+use unstale_sink::{Budgets, Clients, Config, Delivery, Elsewhere, Lanes, Sink};
 use unstale_testkit::{Redis, wait_until};
 
 pub(crate) const LOG: &str = "unstale:notices";
@@ -84,7 +84,7 @@ impl World {
         let mut others = Vec::new();
         for (caches, url) in elsewhere {
             let caches = caches.iter().map(|name| router.caches().by_name(name).unwrap()).collect();
-            others.push(Elsewhere { caches, clients: self::clients(url, None).await });
+            others.push(self::elsewhere(caches, url).await);
         }
         let sink = Arc::new(Sink::new(config, Arc::clone(router.caches()), clients.clone(), others));
         Self { redis, sink, clients, router }
@@ -121,8 +121,12 @@ impl World {
 
     /// Makes keys: a beginning and a number from 0 on.
     pub(crate) fn fill(&self, beginning: &str, count: u32) {
-        let script = "for i = 0, ARGV[2] - 1 do redis.call('SET', ARGV[1] .. i, 'old') end";
-        self.redis.cmd(&["EVAL", script, "0", beginning, &count.to_string()]);
+        const AT_ONCE: u32 = 20_000;
+        let script = "for i = ARGV[2], ARGV[3] - 1 do redis.call('SET', ARGV[1] .. i, 'old') end";
+        for from in (0..count).step_by(AT_ONCE as usize) {
+            let to = count.min(from + AT_ONCE);
+            self.redis.cmd(&["EVAL", script, "0", beginning, &from.to_string(), &to.to_string()]);
+        }
     }
 
     /// Waits until a scan is on its way.
@@ -262,17 +266,37 @@ fn config() -> Config {
     }
 }
 
-async fn clients(url: &str, user: Option<&str>) -> Clients {
+async fn site(url: &str, user: Option<&str>) -> Site {
     let mut server: Server = url.parse().unwrap();
     server.command_timeout = Duration::from_millis(500);
     if let Some(user) = user {
         server.username = Some(user.to_owned());
         server.password = Some(unstale_connect::Secret::new("secret"));
     }
-    let open = |name| Client::open(&server, Role::Commands, name).unwrap();
-    let (ordinary, critical, scan, critical_scan) = (open("ordinary"), open("critical"), open("scan"), open("critical-scan"));
-    for client in [&ordinary, &critical, &scan, &critical_scan] {
+    Site::open(&server).unwrap()
+}
+
+async fn stores(site: &Site, ordinary: &str, critical: &str) -> Lanes<Store> {
+    let lanes = Lanes { ordinary: site.store(ordinary).unwrap(), critical: site.store(critical).unwrap() };
+    for store in [&lanes.ordinary, &lanes.critical] {
+        store.link().wait_for(Link::is_up).await.unwrap();
+    }
+    lanes
+}
+
+async fn clients(url: &str, user: Option<&str>) -> Clients {
+    let site = site(url, user).await;
+    let open = |name| site.client(Place::Any, Role::Commands, name).unwrap();
+    let scripts = Lanes { ordinary: open("ordinary"), critical: open("critical") };
+    for client in [&scripts.ordinary, &scripts.critical] {
         client.ready(Duration::from_secs(5)).await.unwrap();
     }
-    Clients { ordinary, critical, scan, critical_scan }
+    Clients { scripts, scans: Some(stores(&site, "scan", "critical-scan").await) }
+}
+
+async fn elsewhere(caches: Vec<CacheId>, url: &str) -> Elsewhere {
+    let site = site(url, None).await;
+    let deletes = stores(&site, "delete", "critical-delete").await;
+    let scans = stores(&site, "scan", "critical-scan").await;
+    Elsewhere { server: "other".to_owned(), caches, deletes, scans, failover_replay: Duration::from_secs(30) }
 }
