@@ -142,6 +142,12 @@ impl Bus {
         Self { address: redis.address(), namespace: "unstale".to_owned(), resp: None }
     }
 
+    /// The same streams over another connection, as for another thread.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { address: self.address, namespace: self.namespace.clone(), resp: None }
+    }
+
     /// The same in another namespace.
     #[must_use]
     pub fn in_namespace(mut self, name: &str) -> Self {

@@ -44,7 +44,9 @@ impl Sink {
                 // What the server before confirmed may be missing in this one, and the notice came too late for what repeats those.
                 todo.undeleted.clone_from(&keys);
                 todo.unannounced.retain(|target| !keys.contains(target));
-                keys.iter().for_each(|key| delivery.set(*key, TargetState::Failed));
+                for key in &keys {
+                    delivery.set(*key, TargetState::Failed);
+                }
             }
             if todo.is_done() || !patience.wait().await {
                 return;

@@ -15,7 +15,7 @@ use futures_util::future::select_all;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use unstale_batcher::{Batch, Batcher, Item, Settings, Source};
-use unstale_connect::Fault;
+use unstale_connect::{Client, Fault};
 use unstale_events::{Entry, EntryId, Notice, Priority, Target, TargetKind, Targets};
 
 use crate::delivery::Delivery;
@@ -90,16 +90,24 @@ impl Replayer {
         self.failovers.iter_mut().for_each(|number| drop(number.borrow_and_update()));
         let (sink, server) = (&self.sink, self.sink.places.sites()[self.site].server.clone());
         let mut replay = Replay { server, targets: 0, costs: Delivery::new(0, sink.caches.len()) };
-        let mut from = None;
+        let mut left = None;
         loop {
-            match self.page(from, whose).await {
+            let range = match left {
+                Some(range) => Ok(range),
+                None => self.range().await,
+            };
+            let page = match range {
+                Ok(range) => self.page(range, whose).await,
+                Err(fault) => Err(fault),
+            };
+            match page {
                 Ok((_, None)) => return replay,
-                Ok((batches, Some(last))) => {
+                Ok((batches, next)) => {
                     for batch in batches {
                         replay.targets += batch.targets.iter().count() as u64;
                         self.deliver(&batch, &mut replay.costs).await;
                     }
-                    from = Some(last.next());
+                    left = next;
                 }
                 Err(fault) => {
                     replay.costs.trouble(crate::Stage::Announce, fault);
@@ -121,20 +129,27 @@ impl Replayer {
         }
     }
 
-    /// The next notices of the log, as batches; and the last one's id, if there was one.
-    async fn page(&self, from: Option<EntryId>, whose: &Whose) -> Result<(Vec<Batch>, Option<EntryId>), Fault> {
-        let sink = &self.sink;
-        let client = &sink.clients.scripts.ordinary;
-        let from = match from {
-            Some(from) => from,
-            None => {
-                let since = client.time().await?.saturating_sub(sink.places.sites()[self.site].failover_replay);
-                EntryId { ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), seq: 0 }
-            }
-        };
-        let entries = client.xrange(&sink.config.notices, from, None, PAGE).await?;
+    /// What is to be repeated of the log: up to what is its newest entry now, for repeating adds to it.
+    async fn range(&self) -> Result<(EntryId, EntryId), Fault> {
+        let (client, window) = (self.log(), self.sink.places.sites()[self.site].failover_replay);
+        let since = client.time().await?.saturating_sub(window);
+        let newest = client.xrevrange(&self.sink.config.notices, None, EntryId::ZERO, 1).await?;
+        let from = EntryId { ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), seq: 0 };
+        Ok((from, newest.first().map_or(EntryId::ZERO, |entry| entry.id)))
+    }
+
+    fn log(&self) -> &Client {
+        &self.sink.clients.scripts.ordinary
+    }
+
+    /// The next notices in the range, as batches; and what is left of it, if there were any.
+    async fn page(&self, (from, to): (EntryId, EntryId), whose: &Whose) -> Result<(Vec<Batch>, Option<(EntryId, EntryId)>), Fault> {
+        if from > to {
+            return Ok((Vec::new(), None));
+        }
+        let entries = self.log().xrange(&self.sink.config.notices, from, Some(to), PAGE).await?;
         let notices = entries.iter().filter_map(notice).filter(|notice| self.is_of(notice, whose));
-        let mut batcher = Batcher::new(Settings::default());
+        let mut gathered = Batcher::new(Settings::default());
         for notice in notices {
             let targets = self.targets(&notice);
             if targets.iter().next().is_some() {
@@ -146,12 +161,12 @@ impl Replayer {
                     correlation_id: notice.correlation_ids.first().map(String::as_str),
                     operation: Some(OPERATION),
                 };
-                batcher.push(item, Instant::now());
+                gathered.push(item, Instant::now());
             }
         }
-        batcher.close();
-        let batches = std::iter::from_fn(|| batcher.pop(|_| true, Instant::now())).collect();
-        Ok((batches, entries.last().map(|entry| entry.id)))
+        gathered.close();
+        let batches = std::iter::from_fn(|| gathered.pop(|_| true, Instant::now())).collect();
+        Ok((batches, entries.last().map(|entry| (entry.id.next(), to))))
     }
 
     fn is_of(&self, notice: &Notice, whose: &Whose) -> bool {

@@ -51,7 +51,9 @@ impl Sink {
         self.carry_out_apart(job, site, todo, delivery).await;
         if failovers.map(|number| *number.borrow()) != before {
             // As with keys: the server that the pass was over is another now. The next delivery scans that.
-            sought.iter().for_each(|pattern| delivery.set(*pattern, TargetState::Failed));
+            for pattern in sought {
+                delivery.set(pattern, TargetState::Failed);
+            }
         }
     }
 

@@ -18,5 +18,6 @@ mod servers;
 mod service;
 mod smoke;
 mod storm;
+mod topologies;
 mod tracking;
 mod wire;

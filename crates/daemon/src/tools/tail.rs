@@ -7,7 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use unstale_connect::{Fault, Place, Role, Site};
+use unstale_connect::{Client, Fault, Place, Role, Site};
 use unstale_events::{Entry, EntryId};
 
 use super::shown::{self, Reveal};

@@ -266,7 +266,7 @@ fn config() -> Config {
     }
 }
 
-async fn site(url: &str, user: Option<&str>) -> Site {
+fn site(url: &str, user: Option<&str>) -> Site {
     let mut server: Server = url.parse().unwrap();
     server.command_timeout = Duration::from_millis(500);
     if let Some(user) = user {
@@ -285,7 +285,7 @@ async fn stores(site: &Site, ordinary: &str, critical: &str) -> Lanes<Store> {
 }
 
 async fn clients(url: &str, user: Option<&str>) -> Clients {
-    let site = site(url, user).await;
+    let site = site(url, user);
     let open = |name| site.client(Place::Any, Role::Commands, name).unwrap();
     let scripts = Lanes { ordinary: open("ordinary"), critical: open("critical") };
     for client in [&scripts.ordinary, &scripts.critical] {
@@ -295,7 +295,7 @@ async fn clients(url: &str, user: Option<&str>) -> Clients {
 }
 
 async fn elsewhere(caches: Vec<CacheId>, url: &str) -> Elsewhere {
-    let site = site(url, None).await;
+    let site = site(url, None);
     let deletes = stores(&site, "delete", "critical-delete").await;
     let scans = stores(&site, "scan", "critical-scan").await;
     Elsewhere { server: "other".to_owned(), caches, deletes, scans, failover_replay: Duration::from_secs(30) }
