@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use unstale_events::glob;
 use unstale_router::Cache;
-use unstale_sink::{Clients, Sink};
+use unstale_sink::{Clients, Lanes, Sink};
 
 use super::{Bus, said};
 use crate::cli::{Exit, Flush};
@@ -68,7 +68,7 @@ async fn announce(loaded: &Loaded, caches: &[&str], as_json: bool) -> Exit {
     };
     let origin = format!("{}-cli", loaded.config.instance.name);
     let config = sink_config(&loaded.config, &loaded.router, &names, &origin);
-    let clients = Clients { ordinary: client.clone(), critical: client.clone(), scan: client.clone(), critical_scan: client };
+    let clients = Clients { scripts: Lanes { ordinary: client.clone(), critical: client }, scans: None };
     match Sink::new(config, Arc::clone(loaded.router.caches()), clients, Vec::new()).flush(caches).await {
         Ok(notice) if as_json => print(json!({ "flush": caches, "notice": notice.to_string() })),
         Ok(notice) => print(notice),
