@@ -71,7 +71,7 @@ impl Step {
             Self::Acknowledge => "XACK",
             Self::Bury => "XADD of a dead letter",
             Self::ListPending => "XPENDING",
-            Self::Claim => "XCLAIM",
+            Self::Claim => "EVALSHA of a claim",
             Self::Beat => "EVALSHA of a beat",
             Self::Survey => "XINFO",
             Self::Trim => "XTRIM",
@@ -92,6 +92,8 @@ impl Step {
             b"EVALSHA" | b"EVAL" => match word(3) {
                 b"unstale:notices" => Some(Self::Deliver),
                 b"unstale:instances" => Some(Self::Beat),
+                // Of the scripts on a stream alone it is the one that is given ids, behind six other arguments.
+                b"unstale:events" | b"unstale:events:critical" if word(2) == b"1" && command.len() > 10 => Some(Self::Claim),
                 _ => None,
             },
             b"SCAN" => Some(Self::Scan),
@@ -99,7 +101,6 @@ impl Step {
             b"XACK" => Some(Self::Acknowledge),
             b"XADD" if names(b"unstale:events:dead") => Some(Self::Bury),
             b"XPENDING" => Some(Self::ListPending),
-            b"XCLAIM" => Some(Self::Claim),
             b"XINFO" => Some(Self::Survey),
             b"XTRIM" => Some(Self::Trim),
             _ => None,
@@ -190,6 +191,8 @@ mod tests {
         assert_eq!(step("XREADGROUP GROUP unstale a STREAMS unstale:events:critical >"), Some(Step::ReadCritical));
         assert_eq!(step("EVALSHA abc 2 unstale:notices k:1"), Some(Step::Deliver));
         assert_eq!(step("EVALSHA abc 2 unstale:instances unstale:reader"), Some(Step::Beat));
+        assert_eq!(step("EVALSHA abc 1 unstale:events unstale a 0 9 9 9 1-0"), Some(Step::Claim));
+        assert_eq!(step("EVALSHA abc 1 unstale:events unstale 0"), None);
         assert_eq!(step("XADD unstale:events:dead * a b"), Some(Step::Bury));
         assert_eq!(step("XADD unstale:events * a b"), None);
     }
