@@ -6,7 +6,7 @@
 mod browser;
 mod bus;
 mod program;
-pub mod python;
+pub mod scripts;
 mod sidecar;
 pub mod sse;
 mod world;

@@ -3,6 +3,7 @@
 
 mod command;
 mod demo;
+mod node;
 mod page;
 mod python;
 mod servers;
@@ -26,6 +27,7 @@ The project's commands.
                              (--minutes, --topology, --sidecars, --seed; --help tells all)
   cargo xtask kills …        kill -9 of sidecars at random and at each named point, and whether anything is lost (--kills, --events, --seed)
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
+  cargo xtask node           a directory with the packages of Node that tests import, below target; prints where
   cargo xtask python         a Python with what tests import, made below target unless it is there; prints where
   cargo xtask help           this text
 ";
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "soak" | "kills" => soak::run(command, rest),
+        "node" => node::run(),
         "python" => python::run(),
         "tidy" => tidy::run(rest),
         "help" | "-h" | "--help" => {

@@ -11,7 +11,7 @@ use crate::{command, servers};
 pub(crate) const VARIABLE: &str = "UNSTALE_PYTHON";
 
 /// What the tests import.
-const PACKAGES: [&str; 1] = ["redis==8.1.0"];
+const PACKAGES: [&str; 2] = ["cachetools==8.0.2", "redis==8.1.0"];
 
 /// `cargo xtask python`: says where it is.
 pub(crate) fn run() -> Result<(), String> {

@@ -11,6 +11,7 @@ mod notices;
 mod one_round_trip;
 mod page;
 mod prometheus;
+mod receivers;
 mod refusals;
 mod routes;
 mod second_delete;

@@ -1,7 +1,9 @@
 //! Redis' own client-side caching goes on working: the sidecar's deletes invalidate what clients track.
 
+use std::path::Path;
+
 use unstale_tests::World;
-use unstale_tests::python::Script;
+use unstale_tests::scripts::Script;
 
 const ROUTES: &str = "[cache.c]\nprefixes = ['c:']\n[[route]]\nevent = 'Changed'\ncache = 'c'\nkeys = ['c:{k}']\npatterns = ['c:{all?}*']";
 
@@ -28,7 +30,7 @@ fn reads(world: &mut World) -> u64 {
 #[test]
 fn p2_4_a_delete_invalidates_what_clients_track() {
     let mut world = World::start(ROUTES);
-    let mut reader = Script::start(READER, &[&world.redis.url()]);
+    let mut reader = Script::python(READER, &[&world.redis.url()], Path::new("."));
     for (key, attributes) in [("c:1", &[("k", "1")][..]), ("c:many:2", &[("k", "none"), ("all", "many")])] {
         world.seed([key]);
         let asked: Vec<String> = (0..3).map(|_| reader.ask(key)).collect();

@@ -1,0 +1,82 @@
+//! Receivers written in Python and for Node, run with the packages that `cargo xtask python` and `cargo xtask node` fetch.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+/// The interpreter: `$UNSTALE_PYTHON`, or what `cargo xtask python` says.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| named("UNSTALE_PYTHON", "python"))
+}
+
+/// The directory with Node's packages: `$UNSTALE_NODE_MODULES`, or what `cargo xtask node` says.
+fn node_modules() -> &'static Path {
+    static MODULES: OnceLock<PathBuf> = OnceLock::new();
+    MODULES.get_or_init(|| named("UNSTALE_NODE_MODULES", "node"))
+}
+
+fn named(variable: &str, task: &str) -> PathBuf {
+    if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let output = Command::new(cargo).args(["run", "--quiet", "--package", "xtask", "--", task]).current_dir(root).output();
+    let output = output.unwrap_or_else(|error| panic!("cargo: {error}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().into()
+}
+
+/// A script that answers each line of its input with a line.
+#[derive(Debug)]
+pub struct Script(Child);
+
+impl Script {
+    /// Starts one in Python; modules are also found in these directories.
+    ///
+    /// # Panics
+    /// If it can't be, with what xtask said.
+    pub fn python(text: &str, args: &[&str], modules: &Path) -> Self {
+        Self::start(Command::new(python()).env("PYTHONPATH", modules).env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", text]).args(args))
+    }
+
+    /// Starts one in Node, as a module. Packages are imported by their names.
+    ///
+    /// # Panics
+    /// If it can't be, with what xtask said.
+    pub fn node(text: &str, args: &[&str]) -> Self {
+        // Where a module finds packages depends on where it runs.
+        Self::start(Command::new("node").current_dir(node_modules()).args(["--input-type=module", "--eval", text, "--"]).args(args))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        Self(started.unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// Its answer.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn ask(&mut self, line: &str) -> String {
+        let input = self.0.stdin.as_mut().expect("it was given one");
+        writeln!(input, "{line}").expect("the script reads");
+        let output = self.0.stdout.as_mut().expect("it was given one");
+        let mut answer = String::new();
+        // A line at a time, and nothing behind it is waiting: it answers what it is asked.
+        BufReader::new(output).read_line(&mut answer).expect("the script answers");
+        assert!(!answer.is_empty(), "the script has ended");
+        answer.trim_end().to_owned()
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,42 @@
+//! The packages of Node that tests of receivers import, in a directory below `target`.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::{command, servers};
+
+/// Names a directory with these packages in its `node_modules`; tests look at it, too.
+pub(crate) const VARIABLE: &str = "UNSTALE_NODE_MODULES";
+
+/// What the tests import.
+const PACKAGES: [&str; 1] = ["lru-cache@11.5.3"];
+
+/// `cargo xtask node`: says where it is.
+pub(crate) fn run() -> Result<(), String> {
+    println!("{}", find_or_make()?.display());
+    Ok(())
+}
+
+/// The directory: `$UNSTALE_NODE_MODULES`, or one that is filled now unless it was before.
+pub(crate) fn find_or_make() -> Result<PathBuf, String> {
+    if let Some(named) = env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        return Ok(named.into());
+    }
+    let place = command::root().join("target/node");
+    let (stamp, wanted) = (place.join("packages"), PACKAGES.join("\n"));
+    if fs::read_to_string(&stamp).is_ok_and(|has| has == wanted) {
+        return Ok(place);
+    }
+    if command::in_path(&["npm"]).is_none() {
+        servers::install_packages(&["npm"]).map_err(|problem| format!("{problem}\nInstall Node 20 or newer with npm."))?;
+    }
+    eprintln!("Fetching {} to {}.", PACKAGES.join(", "), place.display());
+    let failed = |error: std::io::Error| format!("{}: {error}", place.display());
+    fs::create_dir_all(&place).map_err(failed)?;
+    let install = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+    command::run(Command::new("npm").args(install).arg(&place).args(PACKAGES))?;
+    fs::write(&stamp, wanted).map_err(failed)?;
+    Ok(place)
+}
