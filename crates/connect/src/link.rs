@@ -229,6 +229,7 @@ async fn find(plan: &Plan, site: &Site, aim: &Aim, attempt: usize) -> Result<Fou
         let address = site.locate(aim, attempt).await?;
         let at = |fault: Fault| if site.is_one() { fault } else { Fault::new(fault.kind, format!("{address}: {}", fault.text)) };
         let mut connection = Connection::open(plan, &address).await.map_err(at)?;
+        connection.loaded().await.map_err(at)?;
         let info = connection.info().await.map_err(at)?;
         let is = |line: &str| info.lines().any(|known| known == line);
         if site.wants_master(aim) && is("role:slave") {
@@ -293,6 +294,14 @@ impl Connection {
         let name = name.replace(|c: char| !c.is_ascii_graphic(), "_");
         let answer = self.ask(Command::new("CLIENT").text("SETNAME").text(&name)).await;
         optional(answer).map(drop)
+    }
+
+    /// Refuses a server that is still loading its data: it takes a password and a name all the same, and then nothing else.
+    async fn loaded(&mut self) -> Result<(), Fault> {
+        match self.ask(Command::new("PING")).await {
+            Err(fault) if fault.kind == FaultKind::Loading => Err(fault),
+            answer => optional(answer).map(drop),
+        }
     }
 
     /// Which process this is, and of which role; nothing if the user lacks the right to ask, or the server is not ready to say.
