@@ -6,6 +6,7 @@
 mod browser;
 mod bus;
 mod program;
+mod rights;
 pub mod scripts;
 mod sidecar;
 pub mod sse;

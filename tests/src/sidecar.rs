@@ -9,11 +9,12 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use unstale_testkit::{Redis, wait_until_sync};
 
-use crate::{Bus, PATIENCE, program};
+use crate::{Bus, PATIENCE, program, rights};
 
-/// What a sidecar is started with.
+/// What a sidecar is started with. On a server by itself it gets a user of its own name, with the least rights that `unstale check --acl` prints.
 #[derive(Debug, Default)]
 pub struct Setup {
+    name: String,
     url: String,
     config: String,
     args: Vec<String>,
@@ -30,7 +31,9 @@ impl Setup {
 
     /// A sidecar on the server at this URL, as when a proxy stands before it.
     pub fn at(url: impl Into<String>) -> Self {
-        Self { url: url.into(), ..Self::default() }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("e2e{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        Self { name, url: url.into(), ..Self::default() }
     }
 
     /// More text for its configuration file.
@@ -92,27 +95,52 @@ impl Setup {
         sidecar
     }
 
+    /// Makes its user now. Otherwise that is done right before it is started, for which the server must be there.
+    ///
+    /// # Panics
+    /// If the server isn't there.
+    #[must_use]
+    pub fn granted(mut self) -> Self {
+        // What can be reached within another network can't be reached from here.
+        if self.network.is_none() {
+            let dir = self.directory();
+            self.url = rights::grant(&self.url, &self.name, self.command(&dir));
+        }
+        self
+    }
+
     /// Starts it without waiting for anything.
     ///
     /// # Panics
     /// If it can't be run.
     pub fn spawn(self) -> Sidecar {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("e2e{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let setup = self.granted();
+        let dir = setup.directory();
+        let log = dir.path().join("stderr.log");
+        let mut command = setup.command(&dir);
+        let stderr = File::create(&log).expect("a temporary file can be made");
+        command.arg("run").env("REDIS_URL", &setup.url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", crate::program().display()));
+        Sidecar { child, name: setup.name, log, exit: None, _dir: dir }
+    }
+
+    /// A directory with the configuration file.
+    fn directory(&self) -> tempfile::TempDir {
         let dir = tempfile::Builder::new().prefix("unstale-sidecar-").tempdir().expect("a temporary directory can be made");
-        let (config, log) = (dir.path().join("unstale.toml"), dir.path().join("stderr.log"));
-        fs::write(&config, &self.config).expect("a temporary file can be written");
+        fs::write(dir.path().join("unstale.toml"), &self.config).expect("a temporary file can be written");
+        dir
+    }
+
+    /// The program with all that is set, but without its server and what it is to do.
+    fn command(&self, dir: &tempfile::TempDir) -> Command {
         let mut command = match &self.network {
             Some(network) => program::command_within(network, dir.path()),
             None => program::command(dir.path()),
         };
         // Instance and port are set by environment, so that a test's file and flags are its own.
-        command.env("REDIS_URL", &self.url).env("UNSTALE__INSTANCE__NAME", &name).env("UNSTALE__HTTP__BIND", "127.0.0.1:0");
-        command.arg("run").args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let stderr = File::create(&log).expect("a temporary file can be made");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", crate::program().display()));
-        Sidecar { child, name, log, exit: None, _dir: dir }
+        command.env("UNSTALE__INSTANCE__NAME", &self.name).env("UNSTALE__HTTP__BIND", "127.0.0.1:0");
+        command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 }
 
@@ -147,7 +175,7 @@ impl Sidecar {
         });
     }
 
-    /// What its `instance.name` is: the beginning of [`Sidecar::instance`].
+    /// What its `instance.name` is, and its user on the server: the beginning of [`Sidecar::instance`].
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -349,11 +349,27 @@ impl Redis {
         if self.builder.unix {
             command.args(["--unixsocket", &shown(&self.socket())]);
         }
+        if let Some(users) = self.users() {
+            command.args(["--aclfile", &shown(&users)]);
+        }
         let filled = |arg: &String| arg.replace("{port}", &port).replace("{tls_port}", &tls_port).replace("{dir}", &dir);
         command.args(self.builder.args.iter().map(filled));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", server_binary().display()));
         self.child = Some(child);
+    }
+
+    /// The file that `ACL SAVE` writes, so that users outlast a restart, empty at first; `None` for servers that get a password by argument,
+    /// which such a file would take away again, and for sentinels.
+    fn users(&self) -> Option<PathBuf> {
+        if self.builder.file.is_some() || self.builder.args.iter().any(|arg| arg == "--requirepass") {
+            return None;
+        }
+        let users = self.dir.path().join("users.acl");
+        if !users.is_file() {
+            fs::write(&users, "").expect("a temporary file can be written");
+        }
+        Some(users)
     }
 
     /// Waits until it answers commands (has loaded its data).

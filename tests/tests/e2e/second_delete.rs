@@ -67,10 +67,11 @@ fn p7_3_one_that_fails_leaves_the_event_pending_and_the_counts_true() {
         World::start("presets = ['llm-gateway']\n[retry]\nbudget = '100ms'\n[preset.llm-gateway.cache.virtual_key]\nsecond_delete = '1s'");
     world.publish("SpendUpdated", &[("key_hash", "abc")]);
     processed(&world, 1);
-    world.cmd(&["ACL", "SETUSER", "default", "-unlink"]);
+    let user = world.sidecar.name().to_owned();
+    world.cmd(&["ACL", "SETUSER", &user, "-unlink"]);
     world.sidecar.wait_log("deliveries fail");
     assert_eq!(pending(&mut world), 1);
-    world.cmd(&["ACL", "SETUSER", "default", "+unlink"]);
+    world.cmd(&["ACL", "SETUSER", &user, "+unlink"]);
     world.wait_done();
     let totals = world.sidecar.stats()["totals"].clone();
     let count = |name: &str| totals[name].as_u64().expect("a number");

@@ -154,6 +154,20 @@ fn the_printed_rights_are_enough_and_each_missing_one_is_named() {
     assert!(ended.out.contains("~product:*"), "{}", ended.out);
 }
 
+/// The file for those who keep users in files: the preset's rights, as they are printed, and a server takes it.
+#[test]
+fn the_shipped_user_has_the_rights_that_are_printed() {
+    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/redis/unstale.acl")).unwrap();
+    let acl = Bench::new("").run(&["check", "--acl", "--json", "--preset", "llm-gateway"]).with(0).json();
+    let printed = acl["main"].as_str().unwrap().replacen("ACL SETUSER", "user", 1);
+    assert_eq!(file.trim_end(), printed, "deploy/redis/unstale.acl: make the line anew, as docs/configuration.md says");
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("unstale.acl");
+    std::fs::write(&users, file.replace("PASSWORD", "secret")).unwrap();
+    let redis = Redis::builder().args(["--aclfile", users.to_str().unwrap()]).start_sync();
+    assert_eq!(redis.cmd(&["AUTH", "unstale", "secret"]).text(), "OK");
+}
+
 #[test]
 fn publish_adds_to_the_stream_that_the_routes_say_and_prints_the_id() {
     let redis = Redis::start_sync();

@@ -193,7 +193,8 @@ fn a_stream_that_is_deleted_under_a_reader_is_made_again() {
 fn p1_17_what_a_killed_redis_forgot_is_done_again_before_it_is_acknowledged() {
     let mut world = World::start(&slow("2s"));
     // Nothing can be acknowledged for now, so that it is owed when Redis dies.
-    world.cmd(&["ACL", "SETUSER", "default", "-xack"]);
+    let user = world.sidecar.name().to_owned();
+    world.cmd(&["ACL", "SETUSER", &user, "-xack"]);
     publish(&mut world, "events", "Touched", 0..5);
     wait_until_sync("the first deletes", PATIENCE, || if world.keys().is_empty() { Ok(()) } else { Err(format!("{:?}", world.keys())) });
     world.seed((0..5).map(|number| format!("slow:{number}")));

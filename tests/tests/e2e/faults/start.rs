@@ -8,8 +8,9 @@ use super::kit::{assert_nothing_lost, back, publish, routes, things};
 #[test]
 fn a_redis_that_is_not_there_yet_is_reported_and_awaited() {
     let mut redis = Redis::start_sync();
+    let setup = Setup::on(&redis).config(&routes()).granted();
     redis.kill();
-    let mut sidecar = Setup::on(&redis).config(&routes()).spawn();
+    let mut sidecar = setup.spawn();
     sidecar.wait_log("Connection refused");
     assert!(sidecar.log().contains(&redis.address().to_string()), "{}", sidecar.log());
     let (status, body) = sidecar.get("/readyz");
