@@ -3,6 +3,7 @@
 
 mod command;
 mod demo;
+mod fuzz;
 mod node;
 mod page;
 mod python;
@@ -26,6 +27,9 @@ The project's commands.
   cargo xtask soak …         real sidecars under load and faults at random, and an oracle that names every lost or late invalidation
                              (--minutes, --topology, --sidecars, --seed; --help tells all)
   cargo xtask kills …        kill -9 of sidecars at random and at each named point, and whether anything is lost (--kills, --events, --seed)
+  cargo xtask fuzz [TARGET…] [--seconds N] [--merge]
+                             feeds everything that reads what others wrote, led by coverage; a minute each, unless told otherwise;
+                             --merge adds what was found to the committed corpora
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
   cargo xtask node           a directory with the packages of Node that tests import, below target; prints where
   cargo xtask python         a Python with what tests import, made below target unless it is there; prints where
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "soak" | "kills" => soak::run(command, rest),
+        "fuzz" => fuzz::run(rest),
         "node" => node::run(),
         "python" => python::run(),
         "tidy" => tidy::run(rest),

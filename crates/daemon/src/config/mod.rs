@@ -80,9 +80,21 @@ pub struct Loaded {
 /// # Errors
 /// All mistakes, of the settings and of the routes.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
-    let keys = Keys::new();
     let mut layers = Layers::default();
     let text = read_file(sources.file.as_deref(), &mut layers);
+    judge(sources, text, layers)
+}
+
+/// The same with the text of the file at hand: reads no file but those that settings name.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(sources: &Sources, text: Source) -> Result<Loaded, Problems> {
+    judge(sources, Some(text), Layers::default())
+}
+
+fn judge(sources: &Sources, text: Option<Source>, mut layers: Layers) -> Result<Loaded, Problems> {
+    let keys = Keys::new();
     let file = text.map(|source| File::read(&source.name, &source.text, &keys, &mut layers));
     layers.add_environment(&keys, &sources.environment);
     layers.add_flags(&keys, &sources.set);

@@ -5,18 +5,19 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::value::RawValue;
 use unstale_events::{Code, Event, Fields, Invalidation, Priority, Reason, StreamKind};
+use unstale_router::Router;
 
 use super::body::Body;
 use super::error::{Refusal, Refused};
 use super::publish::{self, Planned};
-use super::{App, Shared, entry};
+use super::{Rules, Shared, entry};
 
 /// How many events one request may have: adding them holds Redis up for some milliseconds.
 const MOST: usize = 10_000;
 
 /// The handler.
 pub(super) async fn add(State(shared): State<Shared>, body: Body) -> Result<Response, Refusal> {
-    let planned = plan(&shared.app, &body.bytes)?;
+    let planned = plan(&shared.app.router, &shared.app.rules, &body.bytes)?;
     drop(body);
     publish::add(&shared.app, planned).await
 }
@@ -27,7 +28,7 @@ pub(super) fn stream(priority: Priority) -> StreamKind {
 }
 
 /// Checks every event before any is added.
-fn plan(app: &App, body: &[u8]) -> Result<Vec<Planned>, Refusal> {
+pub(super) fn plan(router: &Router, rules: &Rules, body: &[u8]) -> Result<Vec<Planned>, Refusal> {
     let events = split(body)?;
     if events.len() > MOST {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", format!("more than {MOST} events at once")));
@@ -35,7 +36,7 @@ fn plan(app: &App, body: &[u8]) -> Result<Vec<Planned>, Refusal> {
     let (mut planned, mut refused, mut asked) = (Vec::with_capacity(events.len()), Vec::new(), Invalidation::default());
     for (place, text) in &events {
         let fields = entry::fields(text.get()).map_err(|reason| no_event(place, text, reason))?;
-        match judge(app, &fields, &mut asked) {
+        match judge(router, rules, &fields, &mut asked) {
             Ok(()) => planned.push(Planned { stream: stream(asked.priority), fields }),
             Err(reason) => refused.push(Refused { field: place.clone(), target: None, code: reason.code.name(), message: reason.text }),
         }
@@ -64,14 +65,14 @@ fn lacks_type(event: &RawValue) -> bool {
 }
 
 /// Refuses what could only become a dead letter; `asked` is what the event asks for.
-fn judge(app: &App, fields: &Fields, asked: &mut Invalidation) -> Result<(), Reason> {
+fn judge(router: &Router, rules: &Rules, fields: &Fields, asked: &mut Invalidation) -> Result<(), Reason> {
     let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if size > app.rules.entry {
-        let text = format!("the event has {size} bytes, `limits.entry` is {}", app.rules.entry);
+    if size > rules.entry {
+        let text = format!("the event has {size} bytes, `limits.entry` is {}", rules.entry);
         return Err(Reason::new(Code::TooLarge, text));
     }
-    app.router.route(&Event::decode(fields)?, asked);
-    if !asked.routed && app.rules.unrouted_is_dead {
+    router.route(&Event::decode(fields)?, asked);
+    if !asked.routed && rules.unrouted_is_dead {
         return Err(Reason::new(Code::Unrouted, "no route names this type, and `bus.unrouted` is `dead-letter`"));
     }
     match asked.reasons.first() {

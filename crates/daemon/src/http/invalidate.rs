@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use unstale_events::{Event, Invalidation, Position, Priority, Reason};
 use unstale_notices::{Behind, Company, Late, everywhere};
+use unstale_router::Router;
 
 use super::body::Body;
 use super::error::{Refusal, Refused};
@@ -60,7 +61,7 @@ pub(super) async fn invalidate(State(shared): State<Shared>, Query(wish): Query<
     let until = wish.until()?;
     let event = read(&body.bytes)?;
     drop(body);
-    let asked = judge(&shared.app, &event)?;
+    let asked = judge(&shared.app.router, &event)?;
     match until {
         Until::Added => {}
         Until::Deleted => return deliver(&shared.app, asked).await,
@@ -91,7 +92,7 @@ impl Wish {
 }
 
 /// The body as an event, its members checked; unknown ones are left out.
-fn read(body: &[u8]) -> Result<Value, Refusal> {
+pub(super) fn read(body: &[u8]) -> Result<Value, Refusal> {
     let bad = |error: serde_json::Error| Refusal::bad("bad_body", format!("the body must be a JSON object: {error}"));
     let members: Map<String, Value> = serde_json::from_slice(body).map_err(bad)?;
     let (keys, patterns) = (texts(&members, "keys")?, texts(&members, "patterns")?);
@@ -135,10 +136,10 @@ fn texts(members: &Map<String, Value>, name: &str) -> Result<Vec<Value>, Refusal
 }
 
 /// What the request asks for, if all of it may be done.
-fn judge(app: &App, event: &Value) -> Result<Invalidation, Refusal> {
+pub(super) fn judge(router: &Router, event: &Value) -> Result<Invalidation, Refusal> {
     let (text, mut asked) = (event.to_string(), Invalidation::default());
     let request = Event::from_json(text.as_bytes()).map_err(|reason| Refusal::bad(reason.code.name(), reason.text))?;
-    app.router.route(&request, &mut asked);
+    router.route(&request, &mut asked);
     if asked.reasons.is_empty() {
         Ok(asked)
     } else {

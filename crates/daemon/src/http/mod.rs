@@ -11,6 +11,7 @@
 //! - `notices`: what receivers hear, as a stream that doesn't end.
 //! - `listener`: the socket.
 //! - `error`: every refusal has one shape.
+//! - `trial`: what a body leads to, told without doing it.
 
 mod body;
 mod dead_letters;
@@ -27,6 +28,7 @@ mod publish;
 mod reports;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,6 +51,8 @@ use unstale_source::Names;
 use crate::config::{Config, Unrouted};
 use error::Refusal;
 pub use overview::Lookout;
+
+pub use trial::Trial;
 
 /// How many bodies are held at once; further requests with a body wait for a place.
 const BODIES: usize = 16;
