@@ -8,6 +8,7 @@ use rand::RngExt;
 use unstale_tests::{Setup, Sidecar};
 
 use crate::model::CONFIG;
+use crate::publisher::NAMESPACE;
 use crate::stage::{Deed, Strike};
 
 /// What is done to sidecars, how often in relation to other deeds, and how long its traces are excused: the entries of a sidecar that is
@@ -128,7 +129,7 @@ impl Drop for Crew {
 }
 
 fn sidecar(url: &str) -> Sidecar {
-    Setup::at(url).config(CONFIG).spawn()
+    Setup::at(url).config(CONFIG).namespace(NAMESPACE).spawn()
 }
 
 fn tail(log: &str) -> String {

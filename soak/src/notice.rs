@@ -6,7 +6,7 @@ use unstale_testkit::Value;
 use crate::model::Model;
 
 /// The channel, and the log.
-pub const NOTICES: &str = "unstale:notices";
+pub const NOTICES: &str = "{unstale}:notices";
 /// How many entries of the log are read at a time.
 pub const PAGE: usize = 1000;
 

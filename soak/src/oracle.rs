@@ -76,6 +76,8 @@ struct State {
     told: VecDeque<Told>,
     /// The newest notice that named the key, in milliseconds of Redis' clock.
     announced_ms: u64,
+    /// The entries that the newest notices about it named: of the same millisecond only they are sure to be among what was announced.
+    named: VecDeque<String>,
     history: VecDeque<(Instant, Happening)>,
     /// Versions up to this one have been found late already.
     found_late: u64,
@@ -145,7 +147,7 @@ impl Oracle {
     pub fn confirmed(&self, committed: &[(usize, u64)], id: &str, priority: Priority, at: Instant) {
         for (row, version) in committed {
             let mut state = self.state(*row);
-            let announced = state.announced_ms > milliseconds(id);
+            let announced = state.announced_ms > milliseconds(id) || state.named.iter().any(|named| named == id);
             state.note(Happening::Confirmed(*version, id.to_owned()));
             state.told.push_back(Told { version: *version, id: id.to_owned(), priority, at, announced });
             if state.told.len() > REMEMBERED && state.told.front().is_some_and(|told| told.announced) {
@@ -182,6 +184,9 @@ impl Oracle {
         let mut worked_off = Vec::new();
         let mut state = self.state(row);
         state.announced_ms = state.announced_ms.max(ms);
+        state.named.extend(events.iter().filter(|event| milliseconds(event) == ms).cloned());
+        let old = state.named.len().saturating_sub(REMEMBERED);
+        state.named.drain(..old);
         state.note(Happening::Announced { seq, id: id.to_owned(), origin: origin.to_owned() });
         for told in state.told.iter_mut().filter(|told| !told.announced && (milliseconds(&told.id) < ms || events.contains(&told.id))) {
             told.announced = true;
@@ -354,6 +359,15 @@ mod tests {
         oracle.announced(7, 2, "1001-0", "a", &[]);
         oracle.all_announced();
         assert_eq!(wrongs(&oracle).len(), 1);
+    }
+
+    #[test]
+    fn an_event_confirmed_after_its_notice_was_read_is_announced_even_in_the_same_millisecond() {
+        let oracle = oracle();
+        oracle.announced(7, 1, "1000-0", "a", &["1000-0".to_owned()]);
+        told(&oracle, Duration::ZERO);
+        oracle.all_announced();
+        assert_eq!(wrongs(&oracle), []);
     }
 
     #[test]

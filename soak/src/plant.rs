@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use clap::ValueEnum;
 use unstale_testkit::{Listener, Resp, Value, Verdict};
 
+use crate::notice::NOTICES;
 use crate::oracle::lock;
+use crate::publisher::NAMESPACE;
 
 /// One delivery in so many isn't announced.
 const SKIPPED: u64 = 50;
@@ -50,7 +52,7 @@ impl Listener for AckBeforeDelete {
             for stream in reply.array() {
                 let [name, entries] = stream.array() else { continue };
                 let ids = entries.array().iter().map(|entry| entry.array()[0].text());
-                let words: Vec<String> = ["XACK".to_owned(), name.text(), "unstale".to_owned()].into_iter().chain(ids).collect();
+                let words: Vec<String> = ["XACK".to_owned(), name.text(), NAMESPACE.to_owned()].into_iter().chain(ids).collect();
                 // A server that is away has nothing acknowledged: then the bug doesn't show this time.
                 let _ = resp.try_cmd(&words);
             }
@@ -66,7 +68,7 @@ struct SkippedNotice {
 
 impl Listener for SkippedNotice {
     fn asked(&self, command: &mut Vec<Vec<u8>>) -> Verdict {
-        let is_delivery = command.len() > 4 && command[0] == b"EVALSHA" && command[3] == b"unstale:notices";
+        let is_delivery = command.len() > 4 && command[0] == b"EVALSHA" && command[3] == NOTICES.as_bytes();
         if is_delivery && self.deliveries.fetch_add(1, Ordering::Relaxed) % SKIPPED == SKIPPED - 1 {
             // EVALSHA, the script, how many keys, the keys; then the arguments, of which the fifth is the notice.
             let keys: usize = String::from_utf8_lossy(&command[2]).parse().unwrap_or_default();

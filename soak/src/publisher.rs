@@ -14,8 +14,10 @@ use crate::model::{self, Priority};
 use crate::oracle::lock;
 use crate::world::{World, count};
 
-/// The streams of the default namespace.
-pub const STREAMS: [&str; 2] = ["unstale:events", "unstale:events:critical"];
+/// The namespace; in braces, because on a cluster all of it must lie in one slot.
+pub const NAMESPACE: &str = "{unstale}";
+/// Its streams.
+pub const STREAMS: [&str; 2] = ["{unstale}:events", "{unstale}:events:critical"];
 const PAUSE: Duration = Duration::from_millis(50);
 /// One entry in so many can't be carried out.
 const POISON: u32 = 500;

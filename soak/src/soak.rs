@@ -278,7 +278,7 @@ fn standing(client: &mut Client, stream: &str) -> Result<(i64, String, String), 
 
 /// All that can't be carried out is a dead letter, and nothing else is.
 fn dead_letters(world: &World, client: &mut Client) {
-    const DEAD: &str = "unstale:events:dead";
+    const DEAD: &str = "{unstale}:events:dead";
     let letters = match client.cmd(DEAD, &["XRANGE", DEAD, "-", "+"]) {
         Ok(letters) => letters,
         Err(failure) => return world.oracle.broken(format!("the dead letters can't be read: {failure}")),
