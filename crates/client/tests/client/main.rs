@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers fail the test that calls them")]
 
 mod behind;
+mod cluster;
 mod fences;
 mod hearing;
 mod outages;
