@@ -110,12 +110,21 @@ impl Problems {
         self.sources.iter().find(|source| source.name == name)
     }
 
-    /// Makes a text known and says by which number an [`At`] names it.
+    /// Makes a text known and says by which number an [`At`] names it. Problems find their text by its name, so another text of a known name,
+    /// as of a flag that is given twice, gets a name of its own.
     pub(crate) fn source(&mut self, source: Source) -> usize {
-        if let Some(known) = self.sources.iter().position(|other| *other == source) {
-            return known;
+        let Source { name, text } = source;
+        for number in 1.. {
+            let name = if number == 1 { name.clone() } else { format!("{name} ({number})") };
+            match self.sources.iter().position(|known| known.name == name) {
+                Some(known) if self.sources[known].text == text => return known,
+                Some(_) => {}
+                None => {
+                    self.sources.push(Source { name, text });
+                    break;
+                }
+            }
         }
-        self.sources.push(source);
         self.sources.len() - 1
     }
 
@@ -138,11 +147,12 @@ impl std::fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// The line with a caret under the place; a place that ends outside the text is cut to it.
+/// The line with a caret under the place; a place that ends outside the text is cut to it, and one that is none in it is the whole of it.
 fn snippet<'a>(source: &'a Source, span: &Range<usize>) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let end = source.text.len();
     let start = span.start.min(end);
     let span = start..span.end.clamp(start, end);
+    let span = if source.text.get(span.clone()).is_some() { span } else { 0..end };
     Snippet::source(source.text.as_str()).path(source.name.as_str()).annotation(AnnotationKind::Primary.span(span))
 }
 

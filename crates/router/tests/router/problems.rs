@@ -269,3 +269,19 @@ fn names_are_suggested_if_they_are_near() {
     assert_eq!(suggest("REDIS", ["redis", "reader"]), Some("redis"));
     assert_eq!(suggest("x", ["window", "presets"]), None);
 }
+
+/// Each is shown with its own text, also where the place of one would be none in the other.
+#[test]
+fn what_is_given_twice_is_shown_twice() {
+    let presets = ["ééé", "abc"].map(|name| (name.to_owned(), "flag `--preset`".to_owned()));
+    let overrides = ["[ééé", "[ab"].map(|value| Override {
+        path: ["cache", "c", "prefixes"].map(str::to_owned).to_vec(),
+        value: value.to_owned(),
+        origin: "flag `--set cache.c.prefixes`".to_owned(),
+    });
+    let problems = compile(&Input { presets: presets.to_vec(), overrides: overrides.to_vec(), ..Input::default() }).unwrap_err();
+    let shown = problems.render(false);
+    for text in ["1 | ééé", "1 | abc", "1 | [ééé", "1 | [ab"] {
+        assert!(shown.contains(text), "{text}:\n{shown}");
+    }
+}
