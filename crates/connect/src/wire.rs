@@ -204,10 +204,7 @@ fn items(frame: Frame) -> Option<Vec<Frame>> {
         Frame::Array { data, .. } => Some(data),
         // A list of three or four that begins with `message`, `pmessage` or `smessage` looks like a message of a channel to fred, which
         // then puts one element before it. Within another list it is none: it is the fields of an entry, or a page of keys.
-        Frame::Push { mut data, .. } => {
-            data.remove(0);
-            Some(data)
-        }
+        Frame::Push { data, .. } => Some(data.into_iter().skip(1).collect()),
         _ => None,
     }
 }
@@ -282,6 +279,7 @@ mod tests {
             ]
         );
         assert_eq!(read(Frame::Null).unwrap(), []);
+        assert_eq!(read(Frame::Push { data: Vec::new(), attributes: None }).unwrap(), []);
     }
 
     #[test]
