@@ -62,6 +62,12 @@ impl Slots {
         self.view.borrow().map.clone()
     }
 
+    /// The map as far as it is known, and its version.
+    pub(crate) fn known(&self) -> (Option<Arc<Map>>, u64) {
+        let view = self.view.borrow();
+        (view.map.clone(), view.version)
+    }
+
     /// Has the nodes asked soon.
     pub(crate) fn doubt(&self) -> u64 {
         let mut number = 0;

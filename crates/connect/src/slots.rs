@@ -11,7 +11,7 @@ pub(crate) const SLOTS: usize = 16_384;
 /// A slot that nobody has.
 const NOBODY: u16 = u16::MAX;
 
-/// A map of the slots.
+/// A map of the slots. Equal maps say the same, in whatever order they were told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Map {
     /// For each slot the place of its node in `masters`.
@@ -38,7 +38,7 @@ impl Map {
             let owners = map.owners.get_mut(first..=last).ok_or_else(|| Fault::new(FaultKind::Protocol, "expected slots below 16384"))?;
             owners.fill(owner);
         }
-        Ok(map)
+        Ok(map.compacted())
     }
 
     /// The node that has a slot.
@@ -66,7 +66,7 @@ impl Map {
         Ok(map.compacted())
     }
 
-    /// Without nodes that have lost their last slot.
+    /// The nodes in the order of their slots, without those that have lost their last.
     fn compacted(self) -> Self {
         let mut places = HashMap::new();
         let mut map = Self { owners: Vec::with_capacity(SLOTS), masters: Vec::new() };
@@ -163,6 +163,15 @@ mod tests {
         let owners = [0, 11, 30, 31].map(|slot| map.owner(slot).unwrap().clone());
         assert_eq!(owners, [at("a", 7000), at("seed", 7001), at("seed", 7001), at("10.0.0.3", 7002)]);
         assert_eq!((map.masters().len(), map.uncovered()), (3, 0));
+    }
+
+    #[test]
+    fn maps_are_equal_if_they_say_the_same() {
+        let half = |first, last, name| range(first, last, vec![text(name), Reply::Int(1), text("id")]);
+        let map = |ranges| Map::of(Reply::Array(ranges), &asked()).unwrap();
+        let told = map(vec![half(0, 8191, "a"), half(8192, 16383, "b")]);
+        assert_eq!(told, map(vec![half(8192, 16383, "b"), half(0, 8191, "a")]));
+        assert_ne!(told, map(vec![half(0, 8191, "b"), half(8192, 16383, "a")]));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::{join_all, try_join, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -324,16 +324,30 @@ impl Nodes {
         clients.retain(|host, (_, used)| masters.contains(host) || used.elapsed() < IDLE);
     }
 
+    /// As the map has them if all of them agree with it, which costs one round trip; else as the nodes say when they are asked anew.
     async fn masters(&self) -> Result<Masters, Fault> {
+        let (known, version) = self.slots.known();
+        if let Some(map) = known
+            && let Ok((masters, true)) = self.masters_of(&map, version).await
+        {
+            return Ok(masters);
+        }
         let (map, version) = self.slots.refreshed().await?;
+        self.masters_of(&map, version).await.map(|(masters, _)| masters)
+    }
+
+    /// The masters of a map, and whether each of them knows the same.
+    async fn masters_of(&self, map: &Map, version: u64) -> Result<(Masters, bool), Fault> {
         if map.uncovered() > 0 {
-            return Err(uncovered(&map));
+            return Err(uncovered(map));
         }
         let clients = map.masters().iter().map(|host| self.client(host)).collect::<Result<Vec<_>, _>>()?;
         join_all(clients.iter().map(Client::tried)).await;
         let generations = clients.iter().map(Client::generation).collect::<Result<_, _>>()?;
-        let moving = try_join_all(clients.iter().map(has_slots_on_their_way)).await?.contains(&true);
-        Ok(Masters { clients, hosts: map.masters().to_vec(), generations, version, moving })
+        let opinions = try_join_all(clients.iter().zip(map.masters()).map(|(client, host)| opinion(client, host))).await?;
+        let moving = opinions.iter().any(|opinion| opinion.moving);
+        let agree = opinions.iter().all(|opinion| opinion.map == *map);
+        Ok((Masters { clients, hosts: map.masters().to_vec(), generations, version, moving }, agree))
     }
 
     /// Keeps the connections that the map asks for, tells whether all are up, and counts failovers.
@@ -435,8 +449,17 @@ fn unknown(trouble: Option<&Fault>) -> Fault {
     trouble.cloned().unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "the nodes of the cluster are being asked who has which slots"))
 }
 
-/// A node tells of its own slots only, in brackets behind the others.
-async fn has_slots_on_their_way(client: &Client) -> Result<bool, Fault> {
-    let nodes = client.reply(Command::new("CLUSTER").text("NODES")).await?;
-    Ok(nodes.text()?.lines().any(|line| line.contains("myself") && line.contains('[')))
+/// What a node says of the slots.
+struct Opinion {
+    map: Map,
+    /// Whether slots of its own are on their way.
+    moving: bool,
+}
+
+async fn opinion(client: &Client, host: &Host) -> Result<Opinion, Fault> {
+    let ask = |what| client.reply(Command::new("CLUSTER").text(what));
+    let (nodes, slots) = try_join(ask("NODES"), ask("SLOTS")).await?;
+    // A node tells on its way only of its own slots: in brackets, behind the others.
+    let moving = nodes.text()?.lines().any(|line| line.contains("myself") && line.contains('['));
+    Ok(Opinion { map: Map::of(slots, host)?, moving })
 }
