@@ -33,7 +33,7 @@ pub enum Role {
     },
 }
 
-/// One connection to Redis that is made again whenever it ends, after a jittered pause of 50 ms to 1 s. Clones share it; with the last
+/// One connection to Redis that is made again whenever it ends, after a jittered pause of 50 to 500 ms. Clones share it; with the last
 /// one it is closed.
 ///
 /// - While it is down, a command fails at once with [`FaultKind::Unreachable`]; nothing is queued until it is up again.

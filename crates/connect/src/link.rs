@@ -24,7 +24,7 @@ use crate::wire::{self, Command, Reply};
 /// How long an attempt to connect may take, in connect timeouts: it has several steps, each with its own, and none may hang for ever.
 const ATTEMPT: u32 = 4;
 /// The longest pause between two attempts to connect.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether a connection is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,7 +209,7 @@ pub(crate) async fn supervise(plan: Plan, site: Site, aim: Aim, shared: Arc<Shar
         tracing::debug!(name = plan.name, generation, kind = why.kind.name(), text = why.text, "no connection to Redis");
         shared.down(why);
         site.doubt();
-        if began.elapsed() > LONGEST_PAUSE * 5 {
+        if began.elapsed() > LONGEST_PAUSE * 10 {
             pauses = self::pauses();
         }
         tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;

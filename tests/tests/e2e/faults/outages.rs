@@ -107,6 +107,14 @@ fn p1_5_a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
 /// The figure that matters to who waits: from the first answer of a Redis that was away to the last event that it left unfinished.
 #[test]
 fn p1_6_within_two_seconds_of_its_first_answer_all_is_done_that_an_outage_left() {
+    // A machine that is busy with other tests may be slow once; who is always slow is at fault.
+    let took: Vec<Duration> =
+        std::iter::repeat_with(finish_after_an_outage).take(3).take_while(|took| *took > Duration::from_secs(2)).collect();
+    assert!(took.len() < 3, "{took:?}");
+}
+
+/// How long after the first answer of a Redis that was killed and started again everything is done.
+fn finish_after_an_outage() -> Duration {
     let mut redis = Redis::builder().args(["--appendonly", "yes", "--appendfsync", "always"]).start_sync();
     let mut bus = Bus::new(&redis);
     let _sidecar = quick(Setup::on(&redis)).start(&redis);
@@ -123,9 +131,9 @@ fn p1_6_within_two_seconds_of_its_first_answer_all_is_done_that_an_outage_left()
     bus.wait_done();
     let took = answered.elapsed();
     eprintln!("after a restart of Redis all was done {took:?} after its first answer");
-    assert!(took <= Duration::from_secs(2), "{took:?}");
     let slow = (0..100).map(|number| format!("slow:{number}"));
     assert_nothing_lost(&mut bus, &things(0..120).into_iter().chain(slow).collect());
+    took
 }
 
 /// In an outage good entries gather deliveries; none of these is theirs.

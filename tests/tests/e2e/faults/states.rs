@@ -218,7 +218,8 @@ fn p5_7_a_redis_that_is_gone_is_not_knocked_at_more_than_need_be() {
     });
     drop(listener);
     eprintln!("gone: {knocks} attempts to connect in 4 s, of eight connections");
-    assert!((8..=120).contains(&knocks), "{knocks}");
+    // Of eight connections each waits a quarter of a second at least, once it waits the longest.
+    assert!((8..=136).contains(&knocks), "{knocks}");
     back(&mut redis, &mut bus);
     publish(&mut bus, "events", "Changed", 0..20);
     wait_until_sync("the group to be made again", PATIENCE, || bus.standing("events").and(bus.standing("events:critical")));
