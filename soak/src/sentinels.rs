@@ -51,7 +51,8 @@ impl SentinelStage {
             let master = self.sentinels.try_master()?;
             let others = self.sentinels.servers().iter().enumerate().filter(|(index, _)| *index != master);
             others.map(|(_, server)| server).try_for_each(|replica| {
-                let info = replica.cmd(&["INFO", "replication"]).text();
+                // A server that is just being demoted ends its connections.
+                let info = replica.resp().try_cmd(&["INFO", "replication"]).map_err(|error| error.to_string())?.text();
                 if info.contains("role:slave") && info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
             })
         });
