@@ -7,18 +7,28 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 /// The interpreter: `$UNSTALE_PYTHON`, or what `cargo xtask python` says.
-fn python() -> &'static Path {
+///
+/// # Panics
+/// If it can't be had, with what xtask said.
+pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| named("UNSTALE_PYTHON", "python"))
+    PYTHON.get_or_init(|| fetched("UNSTALE_PYTHON", "python"))
 }
 
 /// The directory with Node's packages: `$UNSTALE_NODE_MODULES`, or what `cargo xtask node` says.
-fn node_modules() -> &'static Path {
+///
+/// # Panics
+/// If it can't be had, with what xtask said.
+pub fn node_modules() -> &'static Path {
     static MODULES: OnceLock<PathBuf> = OnceLock::new();
-    MODULES.get_or_init(|| named("UNSTALE_NODE_MODULES", "node"))
+    MODULES.get_or_init(|| fetched("UNSTALE_NODE_MODULES", "node"))
 }
 
-fn named(variable: &str, task: &str) -> PathBuf {
+/// What an environment variable names, or else what xtask fetches or makes when it is given this task.
+///
+/// # Panics
+/// If it can't be had, with what xtask said.
+pub fn fetched(variable: &str, task: &str) -> PathBuf {
     if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
         return path.into();
     }

@@ -1,6 +1,8 @@
 //! The project's commands, run as `cargo xtask <command>`. Not part of the program, and almost without dependencies: it is the first thing that a
 //! newcomer builds.
 
+mod bench;
+mod c_peer;
 mod command;
 mod demo;
 mod fuzz;
@@ -30,9 +32,13 @@ The project's commands.
   cargo xtask fuzz [TARGET…] [--seconds N] [--merge]
                              feeds everything that reads what others wrote, led by coverage; a minute each, unless told otherwise;
                              --merge adds what was found to the committed corpora
+  cargo xtask bench [WORKLOAD…] [--rounds N] [--record]
+                             how fast it is, beside consumers written by hand in C, Python and for Node, which it installs or builds;
+                             --record writes all of it to docs/benchmarks.md
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
   cargo xtask node           a directory with the packages of Node that tests import, below target; prints where
   cargo xtask python         a Python with what tests import, made below target unless it is there; prints where
+  cargo xtask c-peer         the benchmark's consumer in C, built below target; prints where
   cargo xtask help           this text
 ";
 
@@ -44,6 +50,8 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "soak" | "kills" => soak::run(command, rest),
         "fuzz" => fuzz::run(rest),
+        "bench" => bench::run(rest),
+        "c-peer" => c_peer::run(),
         "node" => node::run(),
         "python" => python::run(),
         "tidy" => tidy::run(rest),

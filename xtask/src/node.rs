@@ -1,4 +1,4 @@
-//! The packages of Node that tests of receivers import, in a directory below `target`.
+//! The packages of Node that tests of receivers and the benchmark import, in a directory below `target`.
 
 use std::env;
 use std::fs;
@@ -10,8 +10,8 @@ use crate::{command, servers};
 /// Names a directory with these packages in its `node_modules`; tests look at it, too.
 pub(crate) const VARIABLE: &str = "UNSTALE_NODE_MODULES";
 
-/// What the tests import.
-const PACKAGES: [&str; 1] = ["lru-cache@11.5.3"];
+/// What they import.
+const PACKAGES: [&str; 2] = ["ioredis@6.0.0", "lru-cache@11.5.3"];
 
 /// `cargo xtask node`: says where it is.
 pub(crate) fn run() -> Result<(), String> {

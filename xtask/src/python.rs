@@ -1,4 +1,4 @@
-//! The Python that tests of receivers run: in an environment of its own below `target`, with the packages that they need.
+//! The Python that tests of receivers and the benchmark run: in an environment of its own below `target`, with the packages that they need.
 
 use std::env;
 use std::fs;
@@ -10,8 +10,8 @@ use crate::{command, servers};
 /// Names a Python with these packages; tests look at it, too.
 pub(crate) const VARIABLE: &str = "UNSTALE_PYTHON";
 
-/// What the tests import.
-const PACKAGES: [&str; 2] = ["cachetools==8.0.2", "redis==8.1.0"];
+/// What they import.
+const PACKAGES: [&str; 3] = ["cachetools==8.0.2", "hiredis==3.5.0", "redis==8.1.0"];
 
 /// `cargo xtask python`: says where it is.
 pub(crate) fn run() -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{command, node, python, servers, tidy, versions};
+use crate::{c_peer, command, node, python, servers, tidy, versions};
 
 /// One thing that must hold.
 struct Step {
@@ -102,7 +102,7 @@ pub(crate) fn on(server: &Path) -> Result<Command, String> {
     let program = env::current_exe().map_err(|error| format!("this program's path: {error}"))?.with_file_name("unstale");
     let mut tests = command::cargo(&["test"]);
     tests.env(servers::VARIABLE, server).env("UNSTALE_BINARY", program).env(python::VARIABLE, python::find_or_make()?);
-    tests.env(node::VARIABLE, node::find_or_make()?);
+    tests.env(node::VARIABLE, node::find_or_make()?).env(c_peer::VARIABLE, c_peer::find_or_make()?);
     Ok(tests)
 }
 

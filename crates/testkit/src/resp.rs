@@ -1,4 +1,4 @@
-//! A small synchronous RESP2 client for assertions. Not for production: no pipelines, no reconnects, panics where a test would.
+//! A small synchronous RESP2 client for assertions. Not for production: no reconnects, panics where a test would.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -185,6 +185,26 @@ impl Resp {
             Value::Error(text) => Err(Error::Server(text)),
             value => Ok(value),
         }
+    }
+
+    /// Sends commands together, so few that their answers find room in the sockets' buffers, and returns these.
+    ///
+    /// # Panics
+    /// On a failed connection, and when the server answers one of them with an error.
+    #[track_caller]
+    pub fn pipeline<A: AsRef<[u8]>>(&mut self, commands: &[Vec<A>]) -> Vec<Value> {
+        let mut out = Vec::new();
+        for command in commands {
+            encode(command, &mut out);
+        }
+        let sent = self.stream.get_mut().write_all(&out);
+        sent.unwrap_or_else(|error| panic!("{} commands: {error}", commands.len()));
+        let answer = |command: &Vec<A>| match self.read() {
+            Ok(Value::Error(text)) => panic!("{}: {text}", shown(command)),
+            Ok(value) => value,
+            Err(error) => panic!("{}: {error}", shown(command)),
+        };
+        commands.iter().map(answer).collect()
     }
 
     /// Sends a command without waiting for its answer.

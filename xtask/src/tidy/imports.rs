@@ -7,10 +7,10 @@ pub(super) const RANKS: [&[&str]; 5] =
     [&["events"], &["router", "batcher", "connect"], &["source", "sink", "notices"], &["pipeline", "client"], &["daemon"]];
 
 /// Crates beside the ranks: no crate of the program is built with them, and they are built with none of it.
-const TOOLS: [&str; 4] = ["soak", "testkit", "tests", "xtask"];
+const TOOLS: [&str; 5] = ["bench", "soak", "testkit", "tests", "xtask"];
 
-/// The tools that may be built with all of it, for they look at the whole program from outside: the end-to-end tests and the soak.
-const END_TO_END: [&str; 2] = ["soak", "tests"];
+/// The tools that may be built with all of it, for they look at the whole program from outside: the benchmark, the end-to-end tests and the soak.
+const END_TO_END: [&str; 3] = ["bench", "soak", "tests"];
 
 /// What only one crate may name, so that it can be replaced.
 const KEPT_TO: [(&str, &str); 2] = [("fred", "connect"), ("figment", "daemon")];
