@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::redis::{Builder, blocking};
-use crate::{FaultProxy, Redis, Resp, Value, wait_until};
+use crate::{FaultProxy, Redis, Resp, Value, wait_until, wait_until_sync};
 
 /// How many slots a cluster has.
 pub const SLOTS: u16 = 16_384;
@@ -306,9 +306,10 @@ impl Cluster {
         self.nodes.iter().filter(|node| node.is_running())
     }
 
+    /// What the first of them says that answers and knows all others: one that was started a moment ago may not yet.
     fn any_view(&self) -> View {
-        let node = self.running().next().expect("a running node");
-        self.view(&mut node.resp()).expect("a node that knows all others")
+        let view = || self.running().find_map(|node| self.view(&mut node.try_resp().ok()?)).ok_or_else(|| "none does".to_owned());
+        wait_until_sync("a node that knows all others", AGREE, view)
     }
 
     /// Lines of: id, address, flags, master's id or `-`, three numbers, link state, slots.
