@@ -107,7 +107,21 @@ impl Publish {
         if data.first() != Some(&b'{') {
             return Err(unwritable("its attributes are no map".to_owned()));
         }
-        Ok(Self { fields: vec![field("type", kind), (Bytes::from_static(b"data"), data.into())], lane: Lane::ByRoutes })
+        Ok(Self::with(kind, data))
+    }
+
+    /// The same of attributes that are a map already.
+    pub(crate) fn attributes(kind: &str, attributes: &serde_json::Value) -> Self {
+        Self::with(kind, attributes.to_string().into_bytes())
+    }
+
+    fn with(kind: &str, data: Vec<u8>) -> Self {
+        Self { fields: vec![field("type", kind), (Bytes::from_static(b"data"), data.into())], lane: Lane::ByRoutes }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.fields
     }
 
     /// On the stream that nothing waits on.

@@ -42,4 +42,5 @@ pub use site::{Place, Site};
 pub use store::{Masters, Since, Store, Unlinked};
 pub use streams::{ConsumerInfo, GroupInfo, GroupStart, PendingEntry, PendingQuery, PendingSummary, ReadFrom, ReadGroup, StreamInfo, Trim};
 pub use subscription::{Message, Subscription};
+pub use values::Holdings;
 pub use wire::Reply;

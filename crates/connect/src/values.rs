@@ -1,5 +1,6 @@
 //! What stands under single keys of a store: for caches that are filled, beside those that are only deleted from.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,14 +40,29 @@ impl Store {
         }
     }
 
-    /// How long the slowest master takes to answer, and the memory that all of them use, in bytes; `None` for a user who may not ask.
-    pub async fn ping(&self) -> Result<(Duration, Option<u64>), Fault> {
+    /// How long the slowest master takes to answer.
+    pub async fn ping(&self) -> Result<Duration, Fault> {
         let masters = self.masters().await?.clients;
         let began = Instant::now();
         try_join_all(masters.iter().map(crate::Client::ping)).await?;
-        let ping = began.elapsed();
-        let used = try_join_all(masters.iter().map(|client| client.info("memory"))).await.ok();
-        let used = used.and_then(|sections| sections.iter().map(|info| info.get("used_memory")?.parse::<u64>().ok()).sum());
-        Ok((ping, used))
+        Ok(began.elapsed())
     }
+
+    /// What all masters have together. What the user may not ask isn't known.
+    pub async fn holdings(&self) -> Result<Holdings, Fault> {
+        let masters = self.masters().await?.clients;
+        let keys = try_join_all(masters.iter().map(|client| async { client.reply(Command::new("DBSIZE")).await?.count() })).await;
+        let memory = try_join_all(masters.iter().map(|client| client.info("memory"))).await.ok();
+        let used = |info: &BTreeMap<String, String>| info.get("used_memory")?.parse::<u64>().ok();
+        Ok(Holdings { keys: keys.ok().map(|keys| keys.iter().sum()), memory: memory.and_then(|infos| infos.iter().map(used).sum()) })
+    }
+}
+
+/// What the servers of a store have, whoever it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// How many keys their databases have.
+    pub keys: Option<u64>,
+    /// How many bytes of memory they use.
+    pub memory: Option<u64>,
 }

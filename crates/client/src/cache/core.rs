@@ -61,6 +61,8 @@ struct Ahead<V>(std::marker::PhantomData<V>);
 
 impl Core {
     pub(crate) fn new(settings: Settings, store: Option<Store>) -> Self {
+        #[cfg(feature = "metrics")]
+        crate::metrics::describe();
         let local = Local::new(settings.local_bound, settings.local_life);
         let shared = store.map(|store| Shared::new(store, settings.fence_life));
         let trust = Trust::new(settings.posture, settings.silence);

@@ -18,6 +18,8 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 use unstale_events::Glob;
 
+use super::stats::Size;
+
 /// How many counts there are. With 10,000 drops a second and fetches of 10 ms, one fill in forty is refused for another key's sake.
 const STRIPES: usize = 4096;
 
@@ -59,6 +61,8 @@ pub enum Bound {
 pub(crate) struct Local {
     /// Each with the count of flushes when its fetch began: one of before a flush is there no more, whenever it was stored.
     entries: Cache<Arc<str>, (u64, Entry), RandomState>,
+    /// Whether the bound is in bytes.
+    in_bytes: bool,
     stripes: Box<[Mutex<u64>]>,
     flushes: AtomicU64,
     hasher: RandomState,
@@ -75,6 +79,7 @@ impl Local {
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Self {
             entries: entries.build_with_hasher(RandomState::default()),
+            in_bytes: matches!(bound, Bound::Bytes(_)),
             stripes,
             flushes: AtomicU64::new(0),
             hasher: RandomState::default(),
@@ -140,10 +145,9 @@ impl Local {
         self.entries.invalidate_all();
     }
 
-    /// How many entries there are, and what they take: bytes, or one each.
-    pub(crate) fn size(&self) -> (u64, u64) {
+    pub(crate) fn size(&self) -> Size {
         self.entries.run_pending_tasks();
-        (self.entries.entry_count(), self.entries.weighted_size())
+        Size { entries: self.entries.entry_count(), bytes: self.in_bytes.then(|| self.entries.weighted_size()) }
     }
 
     fn stripe(&self, key: &str) -> usize {
@@ -207,8 +211,8 @@ mod tests {
             let key = key.to_string();
             local.fill(&key, local.ticket(&key), Entry { size: 10_000, ..entry(1) });
         }
-        let (entries, bytes) = local.size();
-        assert!(bytes <= 100_000 && entries <= 10, "{entries} entries, {bytes} bytes");
+        let size = local.size();
+        assert!(size.bytes.is_some_and(|bytes| bytes <= 100_000) && size.entries <= 10, "{size:?}");
     }
 
     /// What may happen to a cache of a few keys, with fetches that take their time.

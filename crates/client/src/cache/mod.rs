@@ -20,16 +20,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use unstale_connect::{Fault, Link, Store};
+use unstale_connect::{Fault, Store};
 use unstale_events::Notice;
 
 pub use self::behind::{Batch, BehindSettings, PutError, WriteBehind};
 pub use self::local::Bound;
 pub use self::settings::{Posture, Settings};
-pub use self::stats::{Stats, TierStats};
+pub use self::stats::{Size, Stats, TierStats};
 pub use self::value::{Cached, Encoding, Raw};
 
 use self::core::Core;
+use self::shared::Shared;
 use self::stats::Count;
 
 /// Why a value could not be had. Cheap to clone: all who waited for one fetch get the same.
@@ -227,20 +228,30 @@ impl TieredCache {
         self.core.trust.vouch(Instant::now());
     }
 
-    /// What was counted so far.
+    /// From now on notices are missed, until [`TieredCache::vouch`] is called again.
+    pub fn doubt(&self) {
+        self.core.trust.doubt(Instant::now());
+    }
+
+    /// What was counted so far, and what the tiers hold.
     pub fn stats(&self) -> Stats {
-        self.core.counters.stats()
+        let mut stats = self.core.counters.stats();
+        stats.local.size = Some(self.core.local.size());
+        stats.shared.size = self.core.shared.as_ref().and_then(Shared::size);
+        stats
     }
 
     /// How both tiers are. Asks Redis.
     pub async fn health(&self) -> Health {
         let shared = match &self.core.shared {
-            Some(shared) => Some(SharedHealth::of(shared.store()).await),
+            Some(shared) => Some(shared.health().await),
             None => None,
         };
-        let (entries, weight) = self.core.local.size();
         let silent_for = self.core.trust.silent_since(Instant::now()).map(|since| since.elapsed());
-        Health { local: LocalHealth { entries, weight, silent_for }, shared }
+        let health = Health { local: LocalHealth { size: self.core.local.size(), silent_for }, shared };
+        #[cfg(feature = "metrics")]
+        crate::metrics::health(&health);
+        health
     }
 }
 
@@ -256,19 +267,24 @@ pub struct Health {
 impl Health {
     /// Whether Redis answers, and somebody vouches for the tier in the process.
     pub fn is_ok(&self) -> bool {
-        self.local.silent_for.is_none() && self.shared.as_ref().is_none_or(|shared| shared.trouble.is_none())
+        self.local.is_ok() && self.shared.as_ref().is_none_or(SharedHealth::is_ok)
     }
 }
 
 /// How the tier in the process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalHealth {
-    /// How many values it has, roughly.
-    pub entries: u64,
-    /// What they take of its [`Bound`]: bytes, or one each.
-    pub weight: u64,
+    /// What it holds.
+    pub size: Size,
     /// For how long nobody has vouched for it; then its [`Posture`] says what becomes of it.
     pub silent_for: Option<Duration>,
+}
+
+impl LocalHealth {
+    /// Whether somebody vouches for it, or nobody has to.
+    pub fn is_ok(&self) -> bool {
+        self.silent_for.is_none()
+    }
 }
 
 /// How the tier in Redis is.
@@ -276,25 +292,15 @@ pub struct LocalHealth {
 pub struct SharedHealth {
     /// How long it takes to answer; of a cluster, the slowest master.
     pub ping: Option<Duration>,
-    /// The memory that the server uses, for all that is in it, in bytes; `None` if the user may not ask.
-    pub used_memory: Option<u64>,
+    /// What it holds; `None` if it can't be used, or the user may not ask.
+    pub size: Option<Size>,
     /// Why it can't be used.
     pub trouble: Option<Fault>,
 }
 
 impl SharedHealth {
-    async fn of(redis: &Store) -> Self {
-        let down = match &*redis.link().borrow() {
-            Link::Down { why, .. } => Some(why.clone()),
-            Link::Up { .. } => None,
-        };
-        let ping = match down {
-            Some(why) => Err(why),
-            None => redis.ping().await,
-        };
-        match ping {
-            Ok((ping, used_memory)) => Self { ping: Some(ping), used_memory, trouble: None },
-            Err(fault) => Self { ping: None, used_memory: None, trouble: Some(fault) },
-        }
+    /// Whether it answers.
+    pub fn is_ok(&self) -> bool {
+        self.trouble.is_none()
     }
 }

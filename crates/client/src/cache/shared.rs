@@ -4,13 +4,16 @@
 //! fence still stands. Every delete of the key, by whomever, removes the fence with it, so what was fetched before a delete finds none. Nobody but the
 //! readers and writers of the value has to know about fences.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use unstale_connect::{Fault, Script, Store};
+use futures_util::future::try_join;
+use unstale_connect::{Fault, Link, Script, Store};
 
+use super::SharedHealth;
 use super::form::{self, Fence, Found, Look, Purpose};
+use super::stats::Size;
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("claim.lua")));
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hold.lua")));
@@ -29,15 +32,35 @@ pub(crate) struct Shared {
     store: Store,
     /// How long a fence stands.
     fence_life: Duration,
+    /// As it was last seen.
+    size: Mutex<Option<Size>>,
 }
 
 impl Shared {
     pub(crate) fn new(store: Store, fence_life: Duration) -> Self {
-        Self { store, fence_life }
+        Self { store, fence_life, size: Mutex::default() }
     }
 
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
+    /// What Redis held when its health was last asked for.
+    pub(crate) fn size(&self) -> Option<Size> {
+        *self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) async fn health(&self) -> SharedHealth {
+        let down = match &*self.store.link().borrow() {
+            Link::Down { why, .. } => Some(why.clone()),
+            Link::Up { .. } => None,
+        };
+        let asked = match down {
+            Some(why) => Err(why),
+            None => try_join(self.store.ping(), self.store.holdings()).await,
+        };
+        let (ping, size, trouble) = match asked {
+            Ok((ping, held)) => (Some(ping), held.keys.map(|entries| Size { entries, bytes: held.memory }), None),
+            Err(fault) => (None, None, Some(fault)),
+        };
+        *self.size.lock().unwrap_or_else(PoisonError::into_inner) = size;
+        SharedHealth { ping, size, trouble }
     }
 
     /// What stands under a key, if anything.

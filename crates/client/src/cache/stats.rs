@@ -34,6 +34,18 @@ pub struct TierStats {
     pub sets: u64,
     /// Keys and patterns that were dropped, each drop counted.
     pub invalidations: u64,
+    /// What it holds. Of Redis, what [`super::TieredCache::health`] last found, for that takes a question to it; `None` before.
+    pub size: Option<Size>,
+}
+
+/// What a tier holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Size {
+    /// How many values; of Redis, how many keys its database has, whoever they are of.
+    pub entries: u64,
+    /// How many bytes: in the process if its [`super::Bound`] is in bytes; of Redis, the memory that the server uses for all that is in it, unless the
+    /// user may not ask.
+    pub bytes: Option<u64>,
 }
 
 impl TierStats {
@@ -83,6 +95,7 @@ impl Counters {
             misses: get(misses),
             sets: get(sets),
             invalidations: get(invalidations),
+            size: None,
         };
         Stats {
             local: tier([Count::LocalHit, Count::LocalMiss, Count::LocalSet, Count::LocalInvalidation]),

@@ -23,14 +23,15 @@ pub(crate) struct Trust {
     begin: Instant,
     /// Whether anybody listens to notices at all.
     watched: AtomicBool,
-    vouched: AtomicU64,
+    /// Until when what was vouched for holds; 0 if nobody has vouched.
+    until: AtomicU64,
     flushed: AtomicU64,
 }
 
 impl Trust {
     pub(crate) fn new(posture: Posture, silence: Duration) -> Self {
-        let (watched, vouched, flushed) = Default::default();
-        Self { posture, silence, begin: Instant::now(), watched, vouched, flushed }
+        let (watched, until, flushed) = Default::default();
+        Self { posture, silence, begin: Instant::now(), watched, until, flushed }
     }
 
     /// From now on notices are expected, and nobody has vouched yet.
@@ -40,15 +41,21 @@ impl Trust {
 
     /// Every drop until now was heard.
     pub(crate) fn vouch(&self, now: Instant) {
-        self.vouched.store(self.millis(now).max(1), Ordering::SeqCst);
+        self.until.store(self.millis(now + self.silence), Ordering::SeqCst);
+    }
+
+    /// From now on drops are not heard.
+    pub(crate) fn doubt(&self, now: Instant) {
+        self.until.fetch_min(self.millis(now), Ordering::SeqCst);
     }
 
     /// Since when nobody has vouched any more; `None` while somebody does, or if notices aren't heard at all.
     pub(crate) fn silent_since(&self, now: Instant) -> Option<Instant> {
-        let vouched = self.vouched.load(Ordering::SeqCst);
-        let end = self.begin + Duration::from_millis(vouched) + self.silence;
-        let silent = self.watched.load(Ordering::SeqCst) && (vouched == 0 || now > end);
-        silent.then_some(if vouched == 0 { self.begin } else { end })
+        if !self.watched.load(Ordering::SeqCst) {
+            return None;
+        }
+        let end = self.begin + Duration::from_millis(self.until.load(Ordering::SeqCst));
+        (now >= end).then_some(end)
     }
 
     pub(crate) fn verdict(&self, now: Instant) -> Verdict {
@@ -101,11 +108,25 @@ mod tests {
         let trust = watched(Posture::Bypass);
         assert_eq!(trust.verdict(after(&trust, 0)), Verdict::Bypass, "nobody has yet");
         trust.vouch(after(&trust, 1));
-        assert_eq!(trust.verdict(after(&trust, 16)), Verdict::Use);
-        assert_eq!(trust.verdict(after(&trust, 17)), Verdict::Bypass);
+        assert_eq!(trust.verdict(after(&trust, 15)), Verdict::Use);
+        assert_eq!(trust.verdict(after(&trust, 16)), Verdict::Bypass);
         assert_eq!(trust.silent_since(after(&trust, 30)), Some(after(&trust, 16)));
         trust.vouch(after(&trust, 30));
         assert_eq!(trust.verdict(after(&trust, 31)), Verdict::Use);
+    }
+
+    #[test]
+    fn who_says_that_he_is_deaf_is_believed_at_once() {
+        let trust = watched(Posture::Bypass);
+        trust.doubt(after(&trust, 1));
+        assert_eq!(trust.silent_since(after(&trust, 1)), Some(after(&trust, 0)), "nobody had vouched before");
+        trust.vouch(after(&trust, 2));
+        trust.doubt(after(&trust, 3));
+        assert_eq!(trust.verdict(after(&trust, 3)), Verdict::Bypass);
+        trust.doubt(after(&trust, 4));
+        assert_eq!(trust.silent_since(after(&trust, 5)), Some(after(&trust, 3)), "once more makes it no shorter");
+        trust.vouch(after(&trust, 6));
+        assert_eq!(trust.verdict(after(&trust, 6)), Verdict::Use);
     }
 
     #[test]

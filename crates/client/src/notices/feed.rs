@@ -23,6 +23,8 @@ pub trait Receiver: Send + Sync + 'static {
     fn flush(&self);
     /// Nothing was missed until now.
     fn vouch(&self) {}
+    /// From now on something is missed.
+    fn doubt(&self) {}
 }
 
 impl Receiver for TieredCache {
@@ -40,6 +42,10 @@ impl Receiver for TieredCache {
 
     fn vouch(&self) {
         TieredCache::vouch(self);
+    }
+
+    fn doubt(&self) {
+        TieredCache::doubt(self);
     }
 }
 
@@ -74,6 +80,7 @@ async fn pass_on(mut notices: Notices, receivers: Vec<Arc<dyn Receiver>>) {
             match &news {
                 News::Notice(notice) => receiver.notice(notice),
                 News::Lost => receiver.flush(),
+                News::Broken => receiver.doubt(),
                 News::Resumed | News::Beat => {}
             }
         }
@@ -94,6 +101,7 @@ struct Trust {
 impl Trust {
     fn after(&mut self, news: &News, now: Instant) -> bool {
         match news {
+            News::Broken => return false,
             News::Lost | News::Beat => self.resumed = None,
             News::Resumed => self.resumed = Some(now),
             News::Notice(_) => self.resumed = self.resumed.filter(|resumed| now.duration_since(*resumed) < CATCHING_UP),
@@ -119,5 +127,6 @@ mod tests {
         assert!(trust.after(&notice, now));
         assert!(!trust.after(&News::Resumed, now));
         assert!(trust.after(&notice, now + seconds(1)), "there is always something new");
+        assert!(!trust.after(&News::Broken, now + seconds(2)));
     }
 }

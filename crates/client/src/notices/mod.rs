@@ -2,19 +2,24 @@
 
 mod events;
 mod feed;
+mod log;
 mod sidecar;
 
 use std::fmt;
 use std::time::Duration;
 
-use unstale_connect::{Fault, Place, Role, Site};
+use tokio::time::{Instant, timeout_at};
+use unstale_connect::{Fault, Site};
 use unstale_events::Notice;
-use unstale_notices::{Course, Follower, IDLE, Log};
 
 pub use self::feed::{Feed, Receiver};
 pub use self::sidecar::BadAddress;
 
+use self::log::Log;
 use self::sidecar::Sidecar;
+
+/// A break that is over sooner isn't worth a word: what came meanwhile follows.
+const BREAK: Duration = Duration::from_secs(1);
 
 /// What there is to hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub enum News {
     Notice(Box<Notice>),
     /// Drop everything: this is the beginning, or nobody can say what was missed.
     Lost,
+    /// The connection ended a second ago and isn't back: something may be missed from now on, until [`News::Resumed`] or [`News::Lost`].
+    Broken,
     /// There was a break. Nothing is missed: what came meanwhile follows now.
     Resumed,
     /// Nothing was missed until now.
@@ -32,18 +39,29 @@ pub enum News {
 /// News without end, and without gaps: connections are made again, from the position of the last news.
 pub struct Notices {
     source: Source,
+    /// When the break that is on will be told.
+    overdue: Option<Instant>,
 }
 
 enum Source {
     Sidecar(Box<Sidecar>),
-    Log { follower: Box<Follower>, broken: bool, waiting: std::vec::IntoIter<unstale_notices::Told> },
+    Log(Box<Log>),
+}
+
+/// What a source comes to.
+enum Step {
+    News(News),
+    /// Its connection, which stood, has ended. It makes another when it is asked again.
+    Broke,
+    /// Nothing yet.
+    On,
 }
 
 impl fmt::Debug for Notices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.source {
             Source::Sidecar(_) => "Notices from a sidecar",
-            Source::Log { .. } => "Notices from the log",
+            Source::Log(_) => "Notices from the log",
         })
     }
 }
@@ -54,7 +72,7 @@ impl Notices {
     /// # Errors
     /// If that is no address.
     pub fn of_sidecar(address: &str) -> Result<Self, BadAddress> {
-        Ok(Self { source: Source::Sidecar(Box::new(Sidecar::new(address)?)) })
+        Ok(Self { source: Source::Sidecar(Box::new(Sidecar::new(address)?)), overdue: None })
     }
 
     /// With the token that a sidecar asks for which listens beyond its own machine. The log needs none.
@@ -71,42 +89,38 @@ impl Notices {
     /// # Errors
     /// If a file for TLS can't be used.
     pub fn of_log(site: &Site, namespace: &str) -> Result<Self, Fault> {
-        let key = format!("{namespace}:notices");
-        let client = site.client(Place::Key(&key), Role::Reader { block: IDLE }, "unstale-notices")?;
-        let follower = Box::new(Follower::waiting(Log::new(client, &key), Course::begin()));
-        Ok(Self { source: Source::Log { follower, broken: false, waiting: Vec::new().into_iter() } })
+        Ok(Self { source: Source::Log(Box::new(Log::new(site, namespace)?)), overdue: None })
     }
 
     /// The next news. Cancel-safe. The first is [`News::Lost`].
     pub async fn next(&mut self) -> News {
-        match &mut self.source {
-            Source::Sidecar(sidecar) => sidecar.next().await,
-            Source::Log { follower, broken, waiting } => loop {
-                if let Some(told) = waiting.next() {
-                    return of_log(&told);
+        loop {
+            let step = match self.overdue {
+                Some(at) => timeout_at(at, self.source.step()).await,
+                None => Ok(self.source.step().await),
+            };
+            match step {
+                Ok(Step::News(news)) => {
+                    self.overdue = None;
+                    return news;
                 }
-                match follower.next().await {
-                    Ok(unstale_notices::News::Began(_)) => return News::Lost,
-                    Ok(unstale_notices::News::Intact) if std::mem::take(broken) => return News::Resumed,
-                    Ok(unstale_notices::News::Intact) => return News::Beat,
-                    Ok(unstale_notices::News::Told(told)) => *waiting = told.into_iter(),
-                    Err(fault) => {
-                        tracing::debug!(kind = fault.kind.name(), text = fault.text, "the notice log can't be read");
-                        *broken = true;
-                        tokio::time::sleep(PAUSE).await;
-                    }
+                Ok(Step::Broke) => drop(self.overdue.get_or_insert_with(|| Instant::now() + BREAK)),
+                Ok(Step::On) => {}
+                Err(_) => {
+                    self.overdue = None;
+                    return News::Broken;
                 }
-            },
+            }
         }
     }
 }
 
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(100);
-
-fn of_log(told: &unstale_notices::Told) -> News {
-    if told.is_gap {
-        return News::Lost;
+impl Source {
+    /// Cancel-safe.
+    async fn step(&mut self) -> Step {
+        match self {
+            Self::Sidecar(sidecar) => sidecar.step().await,
+            Self::Log(log) => log.step().await,
+        }
     }
-    Notice::from_json(&told.json).map_or(News::Lost, |notice| News::Notice(Box::new(notice)))
 }

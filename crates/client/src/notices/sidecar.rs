@@ -14,13 +14,13 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use unstale_events::Notice;
 
-use super::News;
 use super::events::{Event, Events};
+use super::{News, Step};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// After so long without a word the connection is dead: a sidecar says something every five seconds.
 const SILENCE: Duration = Duration::from_secs(15);
-/// The first pause before connecting again, and the longest.
+/// The pause after the first attempt that failed, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// A text that is no address of a sidecar.
@@ -36,6 +36,7 @@ pub(super) struct Sidecar {
     /// The id of the last event.
     last: Option<String>,
     heard: VecDeque<Event>,
+    /// Before the next attempt to connect.
     pause: Duration,
 }
 
@@ -62,7 +63,7 @@ impl Sidecar {
         let host = uri.host().filter(|_| uri.scheme_str() == Some("http") && uri.path() == "/").ok_or_else(bad)?.to_owned();
         let port = uri.port_u16().unwrap_or(80);
         let (token, stream, last, heard) = Default::default();
-        Ok(Self { host, port, token, stream, last, heard, pause: PAUSES[0] })
+        Ok(Self { host, port, token, stream, last, heard, pause: Duration::ZERO })
     }
 
     pub(super) fn set_token(&mut self, token: &str) {
@@ -72,26 +73,24 @@ impl Sidecar {
         });
     }
 
-    pub(super) async fn next(&mut self) -> News {
-        loop {
-            if let Some(event) = self.heard.pop_front() {
-                let news = read(&event);
-                // Its place is kept with it, so that what was not told is told again.
-                self.last = Some(event.id).filter(|id| !id.is_empty()).or(self.last.take());
-                return news;
-            }
-            if let Err(trouble) = self.listen().await {
-                tracing::debug!(%trouble, host = self.host, port = self.port, "no notices from the sidecar");
-                self.stream = None;
-                sleep(self.pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-                self.pause = (self.pause * 2).min(PAUSES[1]);
-            }
+    /// Cancel-safe: what was not told is told the next time.
+    pub(super) async fn step(&mut self) -> Step {
+        if let Some(event) = self.heard.pop_front() {
+            let news = read(&event);
+            // Its place is kept with it, so that what was not told is told again.
+            self.last = Some(event.id).filter(|id| !id.is_empty()).or(self.last.take());
+            return Step::News(news);
         }
+        let Err(trouble) = self.listen().await else { return Step::On };
+        tracing::debug!(%trouble, host = self.host, port = self.port, "no notices from the sidecar");
+        self.pause = (self.pause * 2).clamp(PAUSES[0], PAUSES[1]);
+        if self.stream.take().is_some() { Step::Broke } else { Step::On }
     }
 
     /// Connects if need be, and waits for the next events. Cancel-safe: what was read stays.
     async fn listen(&mut self) -> Result<(), Trouble> {
         if self.stream.is_none() {
+            sleep(self.pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
             self.stream = Some(timeout(SILENCE, self.connect()).await??);
         }
         let Some(stream) = &mut self.stream else { return Ok(()) };
@@ -101,7 +100,7 @@ impl Sidecar {
         }
         while let Some(event) = stream.events.next() {
             self.heard.push_back(event);
-            self.pause = PAUSES[0];
+            self.pause = Duration::ZERO;
         }
         Ok(())
     }

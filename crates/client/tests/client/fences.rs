@@ -7,7 +7,6 @@ use tokio::sync::Semaphore;
 use unstale_client::{Notice, TieredCache};
 use unstale_testkit::{Redis, Value, wait_until};
 
-use crate::race::{Way, stale};
 use crate::{PATIENCE, Source, cache, settings, through};
 
 /// A reader who has read the source and waits to be let go.
@@ -182,10 +181,4 @@ async fn flushes_of_other_caches_are_not_ours() {
     assert_eq!(cache.get::<u64>("k").await.unwrap().as_deref(), Some(&0));
     cache.hear(&notice(r#"{"v":1,"flush":["other","own"]}"#));
     assert_eq!(cache.get::<u64>("k").await.unwrap(), None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_ten_thousand_forced_races_none_is_lost() {
-    assert_eq!(stale(Way::Unprotected, 100).await.unwrap(), 100, "the race is there");
-    assert_eq!(stale(Way::Fences, 10_000).await.unwrap(), 0);
 }

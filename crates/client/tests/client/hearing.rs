@@ -112,3 +112,25 @@ async fn news_of_the_log_begin_with_nothing_to_trust() {
     drop_key(&redis, 1, "a");
     assert!(matches!(notices.next().await, News::Notice(notice) if notice.drop[0].keys == ["a"]));
 }
+
+#[tokio::test]
+async fn a_break_that_lasts_is_told() {
+    let redis = Redis::start().await;
+    let proxy = FaultProxy::start(redis.address()).await;
+    let site = Site::open(&proxy.url().parse().unwrap()).unwrap();
+    let mut notices = Notices::of_log(&site, "unstale").unwrap();
+    assert_eq!((notices.next().await, notices.next().await), (News::Lost, News::Beat));
+    for is_told in [false, true] {
+        if is_told {
+            proxy.set(Fault::Refuse);
+        }
+        proxy.cut();
+        let mut news = notices.next().await;
+        if is_told {
+            assert_eq!(news, News::Broken);
+            proxy.set(Fault::None);
+            news = notices.next().await;
+        }
+        assert_eq!(news, News::Resumed, "told: {is_told}");
+    }
+}

@@ -5,11 +5,10 @@ mod behind;
 mod cluster;
 mod fences;
 mod hearing;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod outages;
 mod publishing;
-#[path = "../../examples/race.rs"]
-#[expect(dead_code, reason = "its own main isn't called here")]
-mod race;
 mod reading;
 mod writing;
 
