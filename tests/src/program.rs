@@ -13,12 +13,21 @@ pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| match env::var_os("UNSTALE_BINARY").filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => build(),
+        None => build(&["--package", "unstale"], "unstale"),
     })
 }
 
+/// An example of the client, built as these tests were, unless it lies in `$UNSTALE_EXAMPLES`.
+///
+/// # Panics
+/// If it can't be built.
+pub fn example(name: &str) -> PathBuf {
+    let built = env::var_os("UNSTALE_EXAMPLES").map(|directory| Path::new(&directory).join(name)).filter(|path| path.is_file());
+    built.unwrap_or_else(|| build(&["--package", "unstale-client", "--example", name], &format!("examples/{name}")))
+}
+
 /// A test is `<target>/<profile>/deps/e2e-…`, the program `<target>/<profile>/unstale`.
-fn build() -> PathBuf {
+fn build(what: &[&str], file: &str) -> PathBuf {
     let test = env::current_exe().expect("a process knows its program");
     let [Some(profile_dir), Some(target_dir)] = [test.ancestors().nth(2), test.ancestors().nth(3)] else {
         panic!("{} is in no target directory", test.display());
@@ -30,11 +39,11 @@ fn build() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "unstale", "--profile", profile, "--manifest-path", manifest]);
+    command.args(["build", "--quiet", "--profile", profile, "--manifest-path", manifest]).args(what);
     command.arg("--target-dir").arg(target_dir).stdin(Stdio::null());
     let output = command.output().unwrap_or_else(|error| panic!("cargo: {error}"));
-    assert!(output.status.success(), "unstale can't be built:\n{}", String::from_utf8_lossy(&output.stderr));
-    profile_dir.join("unstale")
+    assert!(output.status.success(), "{file} can't be built:\n{}", String::from_utf8_lossy(&output.stderr));
+    profile_dir.join(file)
 }
 
 /// How a run of the program ended, and what it said.

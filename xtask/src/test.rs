@@ -96,13 +96,15 @@ fn tests(server: &Path, args: &[&str]) -> Result<(), String> {
     command::run(on(server)?.args(args))
 }
 
-/// `cargo test` against a server. The program lies beside this one: cargo builds it together with the tests of its own package. Told so, the
-/// end-to-end tests don't build it again.
+/// `cargo test` against a server. The program and the examples lie beside this one: cargo builds them together with the tests of their own packages. Told so,
+/// the end-to-end tests don't build them again.
 pub(crate) fn on(server: &Path) -> Result<Command, String> {
-    let program = env::current_exe().map_err(|error| format!("this program's path: {error}"))?.with_file_name("unstale");
+    let this = env::current_exe().map_err(|error| format!("this program's path: {error}"))?;
+    let (program, examples) = (this.with_file_name("unstale"), this.with_file_name("examples"));
     let mut tests = command::cargo(&["test"]);
-    tests.env(servers::VARIABLE, server).env("UNSTALE_BINARY", program).env(python::VARIABLE, python::find_or_make()?);
-    tests.env(node::VARIABLE, node::find_or_make()?).env(c_peer::VARIABLE, c_peer::find_or_make()?);
+    tests.env(servers::VARIABLE, server).env("UNSTALE_BINARY", program).env("UNSTALE_EXAMPLES", examples);
+    tests.env(python::VARIABLE, python::find_or_make()?).env(node::VARIABLE, node::find_or_make()?);
+    tests.env(c_peer::VARIABLE, c_peer::find_or_make()?);
     Ok(tests)
 }
 

@@ -6,6 +6,7 @@ mod catalogue;
 mod effects;
 mod everywhere;
 mod faults;
+mod instances;
 mod loss;
 mod notices;
 mod one_round_trip;

@@ -46,7 +46,8 @@ fn is_long() -> bool {
     std::env::var_os("UNSTALE_STORM_EVENTS").is_some()
 }
 
-fn fleet(redis: &Redis, count: usize) -> Vec<Sidecar> {
+/// So many sidecars on one server.
+pub(crate) fn fleet(redis: &Redis, count: usize) -> Vec<Sidecar> {
     let mut fleet: Vec<Sidecar> = (0..count).map(|_| Setup::on(redis).config(ROUTES).spawn()).collect();
     let mut bus = Bus::new(redis);
     for sidecar in &mut fleet {
