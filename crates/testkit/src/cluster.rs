@@ -385,10 +385,11 @@ impl Migration<'_> {
         self.move_these(&keys.collect::<Vec<_>>())
     }
 
-    /// Moves these keys, as far as they are there still; returns how many were named.
+    /// Moves these keys, as far as they are there still; returns how many were named. Tries again while the nodes can't: one of a cluster whose
+    /// master died may think for a moment longer than the others that the whole is down. The source's copy is the one that counts.
     ///
     /// # Panics
-    /// If the nodes refuse.
+    /// If the nodes go on refusing.
     pub fn move_these<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> usize {
         if keys.is_empty() {
             return 0;
@@ -400,9 +401,9 @@ impl Migration<'_> {
         if let Some(password) = target.password() {
             words.extend([b"AUTH", password.as_bytes()]);
         }
-        words.push(b"KEYS");
+        words.extend([b"REPLACE".as_slice(), b"KEYS"]);
         words.extend(keys.iter().map(AsRef::as_ref));
-        self.source.cmd(&words);
+        wait_until_sync("the nodes to move keys", AGREE, || self.source.try_cmd(&words).map_err(|error| error.to_string()));
         keys.len()
     }
 
