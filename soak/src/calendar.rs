@@ -80,10 +80,11 @@ impl Calendar {
         self.faults().push(fault);
     }
 
-    /// Whether a fault that may take back what was confirmed was on lately.
-    pub fn may_have_lost(&self) -> bool {
-        let lately = |fault: &&Fault| fault.ended.is_none_or(|ended| ended.elapsed() < LATELY);
-        self.faults().iter().rev().filter(lately).any(|fault| fault.loses)
+    /// Whether a fault that may take back what was confirmed was on lately, or a master was `replaced`: sentinels do that unasked where the
+    /// machine stands still for longer than they wait.
+    pub fn may_have_lost(&self, replaced: Option<Instant>) -> bool {
+        let lately = |ended: Option<Instant>| ended.is_none_or(|ended| ended.elapsed() < LATELY);
+        replaced.is_some_and(|at| lately(Some(at))) || self.faults().iter().any(|fault| fault.loses && lately(fault.ended))
     }
 
     /// Whether some fault excuses what is seen now.
