@@ -7,8 +7,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// How many pieces of replies may be on the way; with more the server waits, as it would for a full socket.
+const ON_THE_WAY: usize = 1024;
 
 /// What the proxy does to the bytes that pass it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,10 +125,12 @@ async fn serve(client: TcpStream, upstream: SocketAddr, state: watch::Sender<Sta
     tokio::pin!(passing);
     let frozen = frozen.wait_for(|state| state.freezes != freezes);
     tokio::pin!(frozen);
+    // What was asked for comes first: nothing passes that was sent after it.
     tokio::select! {
-        end = &mut passing => return end,
-        _ = &mut frozen => {}
+        biased;
         _ = changes.wait_for(|state| state.cuts != cuts) => return Ok(()),
+        _ = &mut frozen => {}
+        end = &mut passing => return end,
     }
     // What stands stays as it is, neither read nor written nor closed, until it is cut.
     changes.wait_for(|state| state.cuts != cuts).await.map_or(Ok(()), |_| Ok(()))
@@ -146,24 +152,37 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch:
     }
 }
 
-async fn replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, state: watch::Sender<State>) -> io::Result<()> {
+/// Reads and writes apart: what is late holds up nothing that comes after it, as on a long line.
+async fn replies(from: OwnedReadHalf, to: OwnedWriteHalf, state: watch::Sender<State>) -> io::Result<()> {
+    let (line, arriving) = mpsc::channel(ON_THE_WAY);
+    tokio::try_join!(depart(from, line, state), arrive(arriving, to)).map(drop)
+}
+
+async fn depart(mut from: OwnedReadHalf, line: mpsc::Sender<(Instant, Vec<u8>)>, state: watch::Sender<State>) -> io::Result<()> {
     let mut changes = state.subscribe();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
-        match past_stall(&mut changes).await {
+        let delay = match past_stall(&mut changes).await {
             Fault::SwallowReply => {
                 state.send_modify(|state| state.fault = Fault::None);
                 return Ok(());
             }
-            Fault::Delay(delay) => tokio::time::sleep(delay).await,
-            _ => {}
-        }
-        to.write_all(&buffer[..read]).await?;
-        if read == 0 {
+            Fault::Delay(delay) => delay,
+            _ => Duration::ZERO,
+        };
+        if read == 0 || line.send((Instant::now() + delay, buffer[..read].to_vec())).await.is_err() {
             return Ok(());
         }
     }
+}
+
+async fn arrive(mut line: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: OwnedWriteHalf) -> io::Result<()> {
+    while let Some((due, bytes)) = line.recv().await {
+        sleep_until(due).await;
+        to.write_all(&bytes).await?;
+    }
+    Ok(())
 }
 
 /// The fault that is on once nothing is held back.

@@ -1,9 +1,9 @@
 //! The kit itself, against a real `redis-server`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use unstale_testkit::{Fault, FaultProxy, Listener, Redis, Resp, Tap, Value, Verdict, wait_until};
+use unstale_testkit::{Fault, FaultProxy, Listener, Redis, Resp, Tap, Value, Verdict, wait_until, wait_until_sync};
 
 #[tokio::test]
 async fn a_server_answers_until_it_is_dropped() {
@@ -90,6 +90,33 @@ async fn the_proxy_passes_stalls_swallows_and_cuts() {
         assert!(through.try_cmd(&["PING"]).is_err());
         proxy.set(Fault::Refuse);
         assert!(Resp::tcp(proxy.address()).unwrap().try_cmd(&["PING"]).is_err());
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_replies_hold_up_no_others() {
+    const DELAY: Duration = Duration::from_secs(2);
+    let redis = Redis::start().await;
+    let proxy = FaultProxy::start(redis.address()).await;
+    tokio::task::spawn_blocking(move || {
+        proxy.set(Fault::Delay(DELAY));
+        let mut through = Resp::tcp(proxy.address()).unwrap();
+        let begun = Instant::now();
+        for sent in 1..=2 {
+            through.send(&["INCR", "n"]).unwrap();
+            // So that each has a reply of its own.
+            wait_until_sync("the server to have it", DELAY * 5, || {
+                let n = redis.cmd(&["GET", "n"]);
+                if !n.is_nil() && n.int() == sent { Ok(()) } else { Err(format!("{n:?}")) }
+            });
+        }
+        assert_eq!(through.read().unwrap().int(), 1);
+        let (first, heard) = (begun.elapsed(), Instant::now());
+        assert_eq!(through.read().unwrap().int(), 2);
+        let second = heard.elapsed();
+        assert!(first >= DELAY && second < DELAY / 2, "the first came after {first:?}, the second {second:?} later");
     })
     .await
     .unwrap();
