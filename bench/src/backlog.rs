@@ -124,18 +124,20 @@ pub struct Event {
 }
 
 /// So many events in this form on so many keys: each key as often as the others, in an order that is random and always the same.
-pub fn spread(form: Form, events: u64, keys: u64) -> Vec<Event> {
+pub fn spread(form: Form, events: u64, keys: u64) -> impl Iterator<Item = Event> {
     let mut hashes: Vec<String> = (0..keys).map(hash).collect();
     let mut random = StdRng::seed_from_u64(1);
-    let mut all = Vec::new();
-    while (all.len() as u64) < events {
+    let lap = move |lap: u64| {
         hashes.shuffle(&mut random);
-        let number = all.len() as u64;
-        let left = usize::try_from(events - number).unwrap_or(usize::MAX);
         let event = |(number, hash): (u64, &String)| Event { fields: fields(form, number, hash), key: key(hash) };
-        all.extend((number..).zip(&hashes).take(left).map(event));
-    }
-    all
+        (lap * keys..).zip(&hashes).map(event).collect::<Vec<_>>()
+    };
+    (0..events.div_ceil(keys)).flat_map(lap).zip(0..events).map(|(event, _)| event)
+}
+
+/// The entry that an event is, as the command that adds it.
+pub fn add(stream: &str, event: Event) -> Vec<Vec<u8>> {
+    [b"XADD".to_vec(), stream.into(), b"*".to_vec()].into_iter().chain(event.fields).collect()
 }
 
 /// A backlog that is kept in database 1, so that each run can begin with a copy of it.
@@ -152,13 +154,15 @@ impl Backlog {
     ///
     /// # Panics
     /// If the server refuses.
-    pub fn keep(redis: &Redis, name: &'static str, events: Vec<Event>) -> Self {
+    pub fn keep(redis: &Redis, name: &'static str, events: impl IntoIterator<Item = Event>) -> Self {
         let mut resp = redis.resp();
         resp.cmd(&["SELECT", "1"]);
-        let count = events.len() as u64;
-        let keys: BTreeSet<String> = events.iter().map(|event| event.key.clone()).collect();
-        let add = |event: Event| [b"XADD".to_vec(), name.into(), b"*".to_vec()].into_iter().chain(event.fields).collect();
-        send(&mut resp, events.into_iter().map(add));
+        let (mut count, mut keys) = (0, BTreeSet::new());
+        let noted = events.into_iter().inspect(|event| {
+            count += 1;
+            keys.insert(event.key.clone());
+        });
+        send(&mut resp, noted.map(|event| add(name, event)));
         Self { name, events: count, keys: keys.into_iter().collect() }
     }
 
@@ -167,13 +171,40 @@ impl Backlog {
     /// # Panics
     /// If the server refuses.
     pub fn lay_out(&self, redis: &Redis) {
+        self.empty(redis);
         let mut resp = redis.resp();
-        resp.cmd(&["FLUSHDB"]);
-        seed(&mut resp, &self.keys);
         resp.cmd(&["SELECT", "1"]);
         resp.cmd(&["COPY", self.name, "unstale:events", "DB", "0"]);
         resp.cmd(&["SELECT", "0"]);
         resp.cmd(&["XGROUP", "CREATE", "unstale:events", "unstale", "0"]);
+    }
+
+    /// Empties database 0 and makes the keys.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub fn empty(&self, redis: &Redis) {
+        let mut resp = redis.resp();
+        resp.cmd(&["FLUSHDB"]);
+        seed(&mut resp, &self.keys);
+    }
+
+    /// Adds all events to the stream in one step, however many read there already.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub fn pour(&self, redis: &Redis) {
+        let script = "local from = '-'
+            repeat
+              redis.call('SELECT', 1)
+              local page = redis.call('XRANGE', ARGV[1], from, '+', 'COUNT', 1000)
+              redis.call('SELECT', 0)
+              for _, entry in ipairs(page) do
+                redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
+                from = '(' .. entry[1]
+              end
+            until #page == 0";
+        redis.cmd(&["EVAL", script, "1", "unstale:events", self.name]);
     }
 
     /// How many of its keys are left.

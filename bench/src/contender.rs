@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use unstale_testkit::Redis;
 use unstale_tests::{Setup, Sidecar, scripts};
 
+/// The preset of an LLM gateway. As it is shipped it deletes virtual keys once more half a second later; what is measured here is one delete.
+pub const PRESET: &str = "presets = ['llm-gateway']\n[preset.llm-gateway.cache.virtual_key]\nsecond_delete = '0s'\n";
+
 /// A consumer written by hand; their sources are in `bench/peers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -78,10 +81,15 @@ impl Kind {
     }
 }
 
-/// A sidecar on this server. It comes as the user that peers come as, who may do everything: rights are looked up in Redis for each key, and so
+/// A sidecar on this server, not started yet. It comes as the user that peers come as, who may do everything: rights are looked up in Redis for each key, and so
 /// cost time that the others would be spared.
 pub fn sidecar(redis: &Redis, config: &str) -> Setup {
-    Setup::at(redis.url().replacen("://", "://default:any@", 1)).config(config)
+    sidecar_at(&redis.url(), config)
+}
+
+/// The same at a URL, as when a proxy stands before the server.
+pub fn sidecar_at(url: &str, config: &str) -> Setup {
+    Setup::at(url.replacen("://", "://default:any@", 1)).config(config)
 }
 
 /// A process at work; dropping it kills it.

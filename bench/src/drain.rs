@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use unstale_testkit::{Redis, wait_until_sync};
-use unstale_tests::Bus;
+use unstale_tests::{Bus, Standing};
 
 use crate::backlog::Backlog;
 use crate::contender::{Kind, Running};
@@ -27,35 +27,41 @@ pub struct Drained {
 
 /// Has a backlog worked off, and sees that it was: everything acknowledged, no key left.
 ///
-/// Begin and end are what Redis shows of the group, the same for everybody. Both are seen up to 5 ms late.
-///
 /// # Panics
 /// If it isn't, with what the consumers said.
 pub fn drain(redis: &Redis, backlog: &Backlog, kind: &Kind) -> Drained {
     backlog.lay_out(redis);
-    let server = server_pid(redis);
-    let mut bus = Bus::new(redis);
     let consumers = kind.start(redis);
-    let spent = || (consumers.iter().map(|consumer| proc::cpu(consumer.pid())).sum::<Duration>(), proc::cpu(server));
-    let mut wait = |what: &str, wanted: &dyn Fn(&unstale_tests::Standing) -> bool| {
-        wait_until_sync(what, LIMIT, || {
-            let standing = bus.standing("events")?;
-            if wanted(&standing) { Ok(()) } else { Err(format!("{standing:?}\n{}", said(&consumers))) }
-        });
-    };
-    wait("the first event to be read", &|standing| standing.delivered != "0-0");
-    let (begun, before) = (Instant::now(), spent());
-    wait("all events to be acknowledged", &unstale_tests::Standing::is_done);
-    let (took, after) = (begun.elapsed(), spent());
+    let drained = watch(&mut Bus::new(redis), &[server_pid(redis)], &consumers, backlog.events);
     let left = backlog.left(redis);
     assert_eq!(left, 0, "{kind:?} left keys\n{}", said(&consumers));
-    let peak = consumers.iter().map(|consumer| proc::peak(consumer.pid())).max().unwrap_or_default();
-    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / backlog.events as f64;
+    drained
+}
+
+/// Waits until so many events are worked off. Begin and end are what Redis shows of the group, the same for everybody; both are seen up to 5 ms
+/// late.
+///
+/// # Panics
+/// If they aren't, with what the consumers said.
+pub fn watch(bus: &mut Bus, servers: &[u32], consumers: &[Running], events: u64) -> Drained {
+    let pids: Vec<u32> = consumers.iter().map(Running::pid).collect();
+    let spent = |pids: &[u32]| pids.iter().map(|pid| proc::cpu(*pid)).sum::<Duration>();
+    let mut wait = |what: &str, wanted: fn(&Standing) -> bool| {
+        wait_until_sync(what, LIMIT, || {
+            assert!(pids.iter().all(|pid| proc::is_running(*pid)), "a consumer has ended:\n{}", said(consumers));
+            let standing = bus.standing("events")?;
+            if wanted(&standing) { Ok(()) } else { Err(format!("{standing:?}\n{}", said(consumers))) }
+        });
+        (Instant::now(), spent(&pids), spent(servers))
+    };
+    let begun = wait("the first event to be read", |standing| standing.delivered != "0-0");
+    let ended = wait("all events to be acknowledged", Standing::is_done);
+    let each = |begun: Duration, ended: Duration| ended.saturating_sub(begun).as_secs_f64() * 1e6 / events as f64;
     Drained {
-        rate: backlog.events as f64 / took.as_secs_f64(),
-        cpu: each(after.0.saturating_sub(before.0)),
-        redis_cpu: each(after.1.saturating_sub(before.1)),
-        peak,
+        rate: events as f64 / ended.0.duration_since(begun.0).as_secs_f64(),
+        cpu: each(begun.1, ended.1),
+        redis_cpu: each(begun.2, ended.2),
+        peak: pids.iter().map(|pid| proc::peak(*pid)).max().unwrap_or_default(),
     }
 }
 

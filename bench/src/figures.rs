@@ -19,10 +19,13 @@ pub enum Unit {
     Times,
     /// A number of things.
     Count,
+    /// A number of things for each of others.
+    Ratio,
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    /// A value with its unit.
+    pub fn show(self, value: f64) -> String {
         match self {
             Self::PerSecond => format!("{}/s", grouped(value)),
             Self::Microseconds => format!("{value:.2} µs"),
@@ -31,6 +34,7 @@ impl Unit {
             Self::Percent => format!("{value:.2} %"),
             Self::Times => format!("{value:.2} ×"),
             Self::Count => grouped(value),
+            Self::Ratio => format!("{value:.3}"),
         }
     }
 }
@@ -59,6 +63,11 @@ impl Samples {
     /// Adds one round's.
     pub fn push(&mut self, value: f64) {
         self.0.push(value);
+    }
+
+    /// Adds all of another's.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
     /// How many there are.
@@ -98,6 +107,12 @@ impl Samples {
     #[must_use]
     pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
+    }
+
+    /// The same in another measure.
+    #[must_use]
+    pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().map(|value| change(*value)).collect())
     }
 
     /// The median, and from where to where the samples reach.

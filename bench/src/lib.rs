@@ -8,8 +8,10 @@
 pub mod backlog;
 pub mod contender;
 pub mod drain;
+pub mod ear;
 pub mod figures;
 pub mod machine;
+pub mod probe;
 pub mod proc;
 pub mod section;
 pub mod workloads;

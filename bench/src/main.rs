@@ -31,11 +31,11 @@ fn main() -> ExitCode {
     let workloads = if args.workloads.is_empty() { Workload::value_variants() } else { &args.workloads };
     let before = machine::describe();
     let sections: Vec<Section> = workloads.iter().map(|workload| workload.run(&bench)).collect();
-    println!("{before}");
+    println!("{before}\nThe load afterwards was {}.\n", machine::load());
     if args.tiny {
         println!("**Everything was a hundred times smaller than it should be: no figure says how fast anything is.**\n");
     }
-    println!("{}", bars(&sections));
+    print!("{}", bars(&sections));
     for section in &sections {
         println!("{section}");
     }
@@ -47,5 +47,6 @@ fn bars(sections: &[Section]) -> String {
     for bar in sections.iter().flat_map(|section| &section.bars) {
         table.row(bar.cells());
     }
-    format!("### All bars\n\n{}", table.markdown())
+    let is_empty = sections.iter().all(|section| section.bars.is_empty());
+    if is_empty { String::new() } else { format!("### All bars\n\n{}\n", table.markdown()) }
 }

@@ -17,6 +17,13 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(total)
 }
 
+/// Whether it is there and has not ended.
+pub fn is_running(pid: u32) -> bool {
+    // The process state is the first letter after the name in parentheses.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 /// What it has in memory now (resident), in bytes.
 ///
 /// # Panics

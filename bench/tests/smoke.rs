@@ -10,6 +10,6 @@ fn every_workload_runs_and_fills_its_tables() {
     for workload in Workload::value_variants() {
         let section = workload.run(&bench);
         println!("{section}");
-        assert!(!section.tables.is_empty() && !section.bars.is_empty(), "{workload:?} shows nothing: {section:?}");
+        assert!(!section.tables.is_empty(), "{workload:?} shows nothing: {section:?}");
     }
 }

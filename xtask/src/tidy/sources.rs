@@ -68,11 +68,12 @@ fn unwanted(source: &Source) -> Vec<String> {
     found
 }
 
-/// Metric names outside their one file, tests aside: they read the page as its users do.
+/// Metric names outside their one file, tests and benchmark aside: they read the page as its users do.
 fn metric_names(sources: &[Source]) -> Vec<String> {
     let names: BTreeSet<&str> =
         sources.iter().filter(|source| source.path == METRICS).flat_map(|source| quoted_names(program(source))).collect();
-    let others = sources.iter().filter(|source| source.path != METRICS && source.path.contains("/src/") && !source.path.contains("/tests"));
+    let is_reader = |path: &str| path.contains("/tests") || path.starts_with("bench/");
+    let others = sources.iter().filter(|source| source.path != METRICS && source.path.contains("/src/") && !is_reader(&source.path));
     let found = others
         .flat_map(|source| quoted_names(program(source)).into_iter().filter(|name| names.contains(name)).map(move |name| (source, name)));
     let mut problems: Vec<String> =

@@ -4,13 +4,11 @@ use unstale_testkit::Redis;
 
 use crate::Bench;
 use crate::backlog::{Backlog, Form, spread};
-use crate::contender::{Kind, Peer};
+use crate::contender::{Kind, PRESET, Peer};
 use crate::drain::{Drained, drain};
 use crate::figures::{Bar, Samples, Table, Unit, Wanted};
 use crate::section::Section;
 
-/// The preset as shipped deletes virtual keys twice, half a second apart; bars are for one delete.
-pub(super) const ONE_DELETE: &str = "presets = ['llm-gateway']\n[preset.llm-gateway.cache.virtual_key]\nsecond_delete = '0s'\n";
 const TWO_DELETES: &str = "presets = ['llm-gateway']\n";
 const THROUGHPUT: &str = "[batching]\nwindow = '200ms'\nmax_size = 500\n";
 
@@ -40,7 +38,7 @@ pub(super) fn run(bench: &Bench) -> Section {
     let backlog = |name, form| Backlog::keep(&redis, name, spread(form, events, keys));
     let (json, msgpack, flat) = (backlog("json", Form::Json), backlog("msgpack", Form::MessagePack), backlog("flat", Form::Flat));
     let few = Backlog::keep(&redis, "few", spread(Form::Json, bench.many(5000), bench.many(1000)));
-    let unstale = |more: &str| Kind::unstale(format!("{ONE_DELETE}{more}"));
+    let unstale = |more: &str| Kind::unstale(format!("{PRESET}{more}"));
     let mut contenders: Vec<Contender<'_>> = [
         ("C, the whole job", Kind::Peer(Peer::C), &json),
         ("unstale", unstale(""), &json),
