@@ -71,13 +71,13 @@ impl Follower {
 
     fn follow(&mut self, notice: &Notice) {
         let Position { id, seq } = &notice.position;
-        if self.at.seq > 0 && *seq != self.at.seq + 1 {
+        if self.at.seq > 0 && !notice.follows(&self.at) {
             self.world.oracle.broken(format!("notice {seq} ({id}) comes after notice {} ({})", self.at.seq, self.at.id));
         }
         // After a loss the log is read again from its beginning.
-        let is_new = key(id) > self.newest;
+        let is_new = notice.position.key() > self.newest;
         if is_new {
-            self.newest = key(id);
+            self.newest = notice.position.key();
             count(&self.world.counts.notices);
         }
         let announced = |row| self.world.oracle.announced(row, *seq, id, &notice.origin, &notice.events);
@@ -106,10 +106,4 @@ impl Follower {
         }
         self.at = Position::default();
     }
-}
-
-/// An id, to be compared.
-fn key(id: &str) -> (u64, u64) {
-    let (ms, count) = id.split_once('-').unwrap_or((id, "0"));
-    (ms.parse().unwrap_or_default(), count.parse().unwrap_or_default())
 }

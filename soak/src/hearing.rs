@@ -91,8 +91,8 @@ impl Hearing {
 
     fn hear(&mut self, message: &str) -> Result<(), Failure> {
         match Notice::of_message(message, &self.world.oracle.model) {
-            Some(notice) if notice.position.seq == self.at.seq + 1 => self.apply(&notice),
-            Some(notice) if notice.position.seq <= self.at.seq => count(&self.world.counts.repeated),
+            Some(notice) if notice.follows(&self.at) => self.apply(&notice),
+            Some(notice) if notice.position.key() <= self.at.key() => count(&self.world.counts.repeated),
             _ => {
                 count(&self.world.counts.gaps);
                 self.catch_up()?;
@@ -120,7 +120,7 @@ impl Hearing {
 
     /// Applies a notice of the log; `false` if it doesn't follow the one before.
     fn follow(&mut self, notice: Option<&Notice>) -> bool {
-        let Some(notice) = notice.filter(|notice| notice.position.seq == self.at.seq + 1) else { return false };
+        let Some(notice) = notice.filter(|notice| notice.follows(&self.at)) else { return false };
         self.apply(notice);
         true
     }

@@ -24,6 +24,8 @@ pub struct Position {
 pub struct Notice {
     /// Its place in the log.
     pub position: Position,
+    /// The entry of the notice before, if it says so.
+    prev: Option<String>,
     /// Who wrote it.
     pub origin: String,
     /// The entries that it names.
@@ -39,6 +41,14 @@ pub enum Dropped {
     Rows(Vec<usize>),
     /// Everything: it asks for that, or isn't understood.
     Everything,
+}
+
+impl Position {
+    /// Its id, to be compared.
+    pub fn key(&self) -> (u64, u64) {
+        let (ms, count) = self.id.split_once('-').unwrap_or((&self.id, "0"));
+        (ms.parse().unwrap_or_default(), count.parse().unwrap_or_default())
+    }
 }
 
 impl Notice {
@@ -57,6 +67,12 @@ impl Notice {
         Some(Self::new(position, &json, model))
     }
 
+    /// Whether nothing is between a position and it.
+    pub fn follows(&self, at: &Position) -> bool {
+        let before = if at.id.is_empty() { "0-0" } else { &at.id };
+        self.position.seq == at.seq + 1 && self.prev.as_deref().is_none_or(|prev| prev == before)
+    }
+
     fn new(position: Position, json: &Json, model: &Model) -> Self {
         let drop = match &json["drop"] {
             Json::Array(drops) if json["v"] == 1 && json.get("flush").is_none() => {
@@ -64,7 +80,8 @@ impl Notice {
             }
             _ => Dropped::Everything,
         };
-        Self { position, origin: json["origin"].as_str().unwrap_or_default().to_owned(), events: texts(&json["events"]), drop }
+        let prev = json["prev"].as_str().map(str::to_owned);
+        Self { position, prev, origin: json["origin"].as_str().unwrap_or_default().to_owned(), events: texts(&json["events"]), drop }
     }
 }
 

@@ -26,8 +26,6 @@ use crate::telemetry;
 const KEPT: (usize, usize) = (10_000, 8 << 20);
 /// The stages outside deliveries that can meet an error.
 const STAGES: [&str; 9] = ["read", "ack", "bury", "claim", "release", "beat", "survey", "flush", "tidy"];
-/// Why whole caches are flushed.
-const CAUSES: [&str; 2] = ["request", "loss"];
 
 /// Runs the sidecar until it is told to end.
 pub async fn run(loaded: Loaded) -> Exit {
@@ -224,7 +222,6 @@ fn labels(router: &Router, roles: Vec<String>) -> Labels {
         stages: Stage::ALL.into_iter().map(Stage::name).chain(STAGES).collect(),
         kinds: FaultKind::ALL.into_iter().map(FaultKind::name).collect(),
         roles,
-        causes: CAUSES.to_vec(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         routes: router.fingerprint().to_owned(),
     }

@@ -21,7 +21,7 @@ pub use entry::{Entry, EntryId, Fields, StreamKind};
 pub use event::Event;
 pub use fingerprint::fingerprint;
 pub use glob::Glob;
-pub use notice::{Notice, Position};
+pub use notice::{Cause, Notice, Position};
 pub use publish::{Encoding, EventType, PublishError};
 pub use target::{CacheId, Invalidation, Priority, Target, TargetKind, Targets};
 pub use value::Value;

@@ -26,6 +26,9 @@ pub struct Notice {
     /// Its number, one more than that of the notice before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+    /// The entry of the notice before, [`EntryId::ZERO`] if there was none. Releases before this one don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<EntryId>,
     /// The instance that wrote it.
     #[serde(default)]
     pub origin: String,
@@ -41,6 +44,9 @@ pub struct Notice {
     /// Caches to be dropped whole; `*` means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flush: Vec<String>,
+    /// Why they are, by [`Cause::name`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// The ids of the entries that asked for it, at most [`MAX_NAMED`].
     #[serde(default)]
     pub events: Vec<EntryId>,
@@ -56,6 +62,28 @@ pub struct Notice {
     /// Whether someone waits for every instance to have passed it on: positions are renewed at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
+}
+
+/// Why whole caches are to be dropped; a closed set, for metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Somebody asked for it: `unstale flush`.
+    Request,
+    /// Events were lost before they were read.
+    Loss,
+}
+
+impl Cause {
+    /// All causes.
+    pub const ALL: [Self; 2] = [Self::Request, Self::Loss];
+
+    /// As notices and metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Loss => "loss",
+        }
+    }
 }
 
 /// What was deleted from one cache.
@@ -154,7 +182,7 @@ mod tests {
     use super::*;
 
     const DROP: &str = concat!(
-        r#"{"v":1,"id":"1789000000123-0","seq":4711,"origin":"api-3-x7f2","at":1789000000123,"priority":"critical","#,
+        r#"{"v":1,"id":"1789000000123-0","seq":4711,"prev":"1789000000100-0","origin":"api-3-x7f2","at":1789000000123,"priority":"critical","#,
         r#""drop":[{"cache":"virtual_key","keys":["vkey:abc"],"patterns":[]}],"events":["1789000000100-0"],"events_total":1,"#,
         r#""correlation_ids":[],"operations":[]}"#
     );

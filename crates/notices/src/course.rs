@@ -1,8 +1,9 @@
 //! A reader's course through the log: what to do next, and what an answer means. No I/O and no clock: time is an argument.
 //!
-//! Notices are numbered without gaps, but numbers alone prove nothing: after a failover that lost the log's tail the numbers of the new
-//! history go on where the old one stood. So a reader looks his own entry up after every break and every silence. It must be there, with its
-//! number; else history was changed or trimmed, and nobody can say what was missed.
+//! Notices are numbered without gaps, but numbers alone prove nothing: after a failover that lost the log's tail, or in a log that was deleted
+//! and written anew, the numbers of the new history go on where the old one stood. So each notice also names the entry before it, and a reader
+//! looks his own entry up after every break and every silence. It must be there, with its number; else history was changed or trimmed, and nobody
+//! can say what was missed.
 
 use std::time::{Duration, Instant};
 
@@ -107,9 +108,10 @@ impl Course {
         }
     }
 
-    /// One of the entries that [`Order::Read`] brought, in their order.
-    pub fn read(&mut self, entry: Position, now: Instant) -> Followed {
-        let follows = self.at.is_some_and(|at| entry.seq == at.seq.saturating_add(1) && entry.id > at.id);
+    /// One of the entries that [`Order::Read`] brought, in their order, and the one before it, if it says so.
+    pub fn read(&mut self, entry: Position, prev: Option<EntryId>, now: Instant) -> Followed {
+        let is_after = |at: Position| entry.seq == at.seq.saturating_add(1) && entry.id > at.id && prev.is_none_or(|prev| prev == at.id);
+        let follows = self.at.is_some_and(is_after);
         self.at = Some(entry);
         self.sure = Some(now);
         if follows { Followed::Next } else { Followed::Gap }
@@ -150,7 +152,7 @@ mod tests {
         let later = now + IDLE / 2;
         assert_eq!(course.order(later), Order::Read { after: at(9, 4).id, patience: IDLE / 2 });
         assert_eq!(course.order(now + IDLE), Order::Look(at(9, 4)));
-        assert_eq!(course.read(at(10, 5), later), Followed::Next);
+        assert_eq!(course.read(at(10, 5), Some(at(9, 4).id), later), Followed::Next);
         assert_eq!(course.order(now + IDLE), Order::Read { after: at(10, 5).id, patience: IDLE / 2 });
         course.doubt();
         assert_eq!(course.order(later), Order::Look(at(10, 5)));
@@ -180,10 +182,19 @@ mod tests {
         let now = Instant::now();
         for wrong in [at(10, 4), at(10, 6), at(10, 0), at(9, 5), at(8, 5)] {
             let mut course = Course::resume(at(9, 4));
-            assert_eq!(course.read(wrong, now), Followed::Gap, "{wrong}");
+            assert_eq!(course.read(wrong, None, now), Followed::Gap, "{wrong}");
             assert_eq!(course.at(), Some(wrong), "what was told covers it");
         }
         let mut course = Course::resume(Position::START);
-        assert_eq!(course.read(at(9, 1), now), Followed::Next);
+        assert_eq!(course.read(at(9, 1), Some(EntryId::ZERO), now), Followed::Next);
+    }
+
+    #[test]
+    fn an_entry_that_names_another_before_it_belongs_to_another_history() {
+        let now = Instant::now();
+        let read = |prev| Course::resume(at(9, 4)).read(at(20, 5), prev, now);
+        assert_eq!(read(Some(at(19, 4).id)), Followed::Gap);
+        assert_eq!(read(Some(EntryId::ZERO)), Followed::Gap);
+        assert_eq!((read(Some(at(9, 4).id)), read(None)), (Followed::Next, Followed::Next), "an older release doesn't say");
     }
 }

@@ -95,10 +95,10 @@ impl Follower {
     }
 
     fn follow(&mut self, entry: &Entry, now: Instant) -> Told {
-        let at = told::position(entry);
-        match self.course.read(at, now) {
-            Followed::Next => Told::read(at, entry),
-            Followed::Gap => Told::gap(at),
+        let told = Told::read(told::position(entry), entry);
+        match self.course.read(told.at, told.prev, now) {
+            Followed::Next => told,
+            Followed::Gap => Told::gap(told.at),
         }
     }
 

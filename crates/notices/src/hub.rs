@@ -40,6 +40,8 @@ pub struct Counts {
     pub gaps: u64,
     /// Receivers that are connected.
     pub receivers: u64,
+    /// Requests of commands to drop whole caches that came by.
+    pub requests: u64,
 }
 
 /// The latest notices, and who has come how far with them. Shared by the follower's task, the receivers, and who reports.
@@ -72,6 +74,7 @@ struct State {
     awaited: Option<u64>,
     relayed: u64,
     gaps: u64,
+    requests: u64,
 }
 
 /// How far a receiver has come.
@@ -95,6 +98,7 @@ impl Hub {
             awaited: None,
             relayed: 0,
             gaps: 0,
+            requests: 0,
         };
         Self { bounds, state: Mutex::new(state), head: watch::Sender::default(), confirmed: watch::Sender::default() }
     }
@@ -146,7 +150,7 @@ impl Hub {
     /// What it has done.
     pub fn counts(&self) -> Counts {
         let state = self.state();
-        Counts { relayed: state.relayed, gaps: state.gaps, receivers: state.connected }
+        Counts { relayed: state.relayed, gaps: state.gaps, receivers: state.connected, requests: state.requests }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -243,6 +247,7 @@ impl State {
             tracing::warn!(at = %told.at, "history of the notice log was lost or trimmed; all receivers are told to drop everything");
             self.gaps += 1;
         }
+        self.requests += u64::from(told.is_request);
         self.ring.push(told);
         if confirm {
             self.awaited = Some(self.ring.end());

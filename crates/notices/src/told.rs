@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use unstale_events::{Entry, Notice, Position};
+use unstale_events::{Cause, Entry, EntryId, Notice, Position};
 
 /// The cache that means all of them.
 const ALL: &str = "*";
@@ -23,12 +23,16 @@ pub enum Kind {
 pub struct Told {
     /// Its place in the log.
     pub at: Position,
+    /// The entry before it, if it says so.
+    pub prev: Option<EntryId>,
     /// What it asks for.
     pub kind: Kind,
     /// The caches that it concerns.
     pub caches: Vec<String>,
     /// Whether somebody waits until every instance has passed it on.
     pub confirm: bool,
+    /// Whether it asks to drop whole caches because somebody wished so.
+    pub is_request: bool,
     /// Whether it isn't in the log, but made by the reader: something before was missed.
     pub is_gap: bool,
     /// The notice with `id` and `seq`, on one line.
@@ -43,7 +47,16 @@ impl Told {
 
     fn flush_all(at: Position) -> Self {
         let json = format!(r#"{{"v":1,"id":"{}","seq":{},"flush":["{ALL}"]}}"#, at.id, at.seq);
-        Self { at, kind: Kind::Flush, caches: vec![ALL.to_owned()], confirm: false, is_gap: false, json: json.into() }
+        Self {
+            at,
+            prev: None,
+            kind: Kind::Flush,
+            caches: vec![ALL.to_owned()],
+            confirm: false,
+            is_request: false,
+            is_gap: false,
+            json: json.into(),
+        }
     }
 
     /// A notice of the log. One in a form that isn't known may mean anything, so it asks to drop everything.
@@ -58,10 +71,11 @@ impl Told {
 
     fn known(at: Position, notice: Notice, text: &[u8]) -> Self {
         let kind = if notice.flush.is_empty() { Kind::Drop } else { Kind::Flush };
-        let json = complete(at, &notice, text);
+        let is_request = notice.cause.as_deref() == Some(Cause::Request.name());
+        let (prev, json) = (notice.prev, complete(at, &notice, text));
         let mut caches = notice.flush;
         caches.extend(notice.drop.into_iter().map(|drop| drop.cache));
-        Self { at, kind, caches, confirm: notice.confirm, is_gap: false, json }
+        Self { at, prev, kind, caches, confirm: notice.confirm, is_request, is_gap: false, json }
     }
 
     /// What it has for these caches.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use unstale_connect::{Client, Fault, PendingEntry};
-use unstale_events::{EntryId, Position, StreamKind};
+use unstale_events::{Cause, EntryId, Position, StreamKind};
 use unstale_sink::{Replay, Replayer, Sink, Whose as Deletes};
 use unstale_source::{Beat, Claimed, EntryLimit, Group, Letter, Letters, Membership, Survey};
 
@@ -173,7 +173,7 @@ pub(crate) fn flush(sink: &Arc<Sink>, after: Duration) -> Chore {
     let sink = Arc::clone(sink);
     async move {
         tokio::time::sleep(after).await;
-        Done::Flushed(sink.flush(&["*"]).await)
+        Done::Flushed(sink.flush(&["*"], Cause::Loss).await)
     }
     .boxed()
 }

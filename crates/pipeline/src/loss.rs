@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use unstale_batcher::{Item, Source};
 use unstale_connect::Fault;
-use unstale_events::{Invalidation, Position, Priority, StreamKind, TargetKind, glob};
+use unstale_events::{Cause, Invalidation, Position, Priority, StreamKind, TargetKind, glob};
 
 use crate::chores;
 use crate::inputs::Inputs;
@@ -53,7 +53,7 @@ impl State {
     /// Answers a loss.
     pub(crate) fn lost(&mut self, kind: StreamKind, what: &str, inputs: &mut Inputs) {
         tracing::error!(stream = kind.name(), what, "events were lost; every receiver is told to drop everything");
-        self.stats.flushed("loss");
+        self.stats.flushed(Cause::Loss);
         inputs.chores.push(chores::flush(&self.sink, Duration::ZERO));
         if self.settings.clear_on_loss {
             self.clear();

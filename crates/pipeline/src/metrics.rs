@@ -142,9 +142,12 @@ const TABLE: &[Metric] = &[
         "Notices that the slowest of all living instances has yet to pass on to its receivers.",
         |stats, set| set(&[], number(stats.notices().behind)),
     ),
-    counter("unstale_flushes_total", &["cause"], "Published requests to drop whole caches.", |stats, set| {
-        stats.flushes().for_each(|(cause, count)| set(&[cause], count));
-    }),
+    counter(
+        "unstale_flushes_total",
+        &["cause"],
+        "Requests to drop whole caches: this process's own after a loss; those of commands, if it held the lease then.",
+        |stats, set| stats.flushes().for_each(|(cause, count)| set(&[cause], count)),
+    ),
     counter(
         "unstale_dead_letters_total",
         &["reason"],
@@ -321,7 +324,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Instant;
 
-    use unstale_events::{CacheId, Code};
+    use unstale_events::{CacheId, Cause, Code};
 
     use super::*;
     use crate::handle::{Handle, seat};
@@ -336,7 +339,6 @@ mod tests {
             stages: vec!["read", "delete"],
             kinds: vec!["timeout", "denied"],
             roles: vec!["reading".into(), "deleting".into()],
-            causes: vec!["loss"],
             version: "1.2.3".into(),
             routes: "ab\"c".into(),
         })
@@ -423,6 +425,7 @@ mod tests {
             ("unstale_notices_relayed_total", 0.0),
             ("unstale_notice_gaps_total", 0.0),
             ("unstale_notices_behind", 0.0),
+            (r#"unstale_flushes_total{cause="request"}"#, 0.0),
             (r#"unstale_flushes_total{cause="loss"}"#, 0.0),
             (r#"unstale_dead_letters_total{reason="undecodable"}"#, 0.0),
             (r#"unstale_dead_letters_total{reason="deliveries"}"#, 0.0),
@@ -468,7 +471,7 @@ mod tests {
         reasons.sort_unstable();
         let sets: [(&str, &[&str]); 12] = [
             ("cache", &["price", "product"]),
-            ("cause", &["loss"]),
+            ("cause", &["loss", "request"]),
             ("kind", &["denied", "timeout"]),
             ("outcome", &["dead_lettered", "routed", "unrouted"]),
             ("priority", &priorities),
@@ -507,8 +510,9 @@ mod tests {
         stats.seen(StreamKind::Ordinary, 5, 6, Duration::from_millis(1500));
         stats.reader(true);
         stats.link("deleting", true);
-        stats.flushed("loss");
-        stats.heard(&unstale_notices::Counts { relayed: 7, gaps: 1, receivers: 2 });
+        stats.flushed(Cause::Loss);
+        stats.reader(true);
+        stats.heard(&unstale_notices::Counts { relayed: 7, gaps: 1, receivers: 2, requests: 3 });
         stats.buried(Code::RefusedTarget);
         stats.set_instances(3);
         stats.round_trips_add(2);
@@ -543,6 +547,7 @@ mod tests {
             ("unstale_redis_round_trips_total", 4.0),
             ("unstale_notices_published_total", 1.0),
             ("unstale_notice_gaps_total", 1.0),
+            (r#"unstale_flushes_total{cause="request"}"#, 3.0),
             (r#"unstale_flushes_total{cause="loss"}"#, 1.0),
             (r#"unstale_dead_letters_total{reason="refused_target"}"#, 1.0),
             (r#"unstale_dead_letters_total{reason="unrouted"}"#, 0.0),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use unstale_events::{CacheId, Code, Priority, StreamKind, TargetKind, Targets};
+use unstale_events::{CacheId, Cause, Code, Priority, StreamKind, TargetKind, Targets};
 
 use crate::health::ErrorRate;
 
@@ -28,8 +28,6 @@ pub struct Labels {
     pub kinds: Vec<&'static str>,
     /// The connections to Redis, by what they are for.
     pub roles: Vec<String>,
-    /// Why whole caches are flushed.
-    pub causes: Vec<&'static str>,
     /// The release.
     pub version: String,
     /// The fingerprint of the routes.
@@ -182,7 +180,10 @@ pub struct Stats {
     streams: [Stream; 2],
     queues: [u64; 4],
     links: Vec<bool>,
-    flushes: Vec<(&'static str, u64)>,
+    /// By [`Cause`].
+    flushes: [u64; Cause::ALL.len()],
+    /// How many of [`Cause::Request`] came by in all.
+    requests: u64,
     /// Dead letters, in the order of [`Code::ALL`].
     letters: [u64; Code::ALL.len()],
     instances: u64,
@@ -207,7 +208,8 @@ impl Stats {
             streams: Default::default(),
             queues: [0; 4],
             links: vec![false; labels.roles.len()],
-            flushes: labels.causes.iter().map(|cause| (*cause, 0)).collect(),
+            flushes: [0; Cause::ALL.len()],
+            requests: 0,
             letters: [0; Code::ALL.len()],
             instances: 0,
             notices: Notices::default(),
@@ -290,12 +292,9 @@ impl Stats {
         }
     }
 
-    /// Whole caches were announced as flushed, for one of [`Labels::causes`].
-    pub fn flushed(&mut self, cause: &'static str) {
-        match self.flushes.iter_mut().find(|known| known.0 == cause) {
-            Some(known) => known.1 += 1,
-            None => self.flushes.push((cause, 1)),
-        }
+    /// All receivers were asked to drop whole caches.
+    pub fn flushed(&mut self, cause: Cause) {
+        self.flushes[cause as usize] += 1;
     }
 
     /// A dead letter was written; `code` is the first of its reasons'.
@@ -323,6 +322,11 @@ impl Stats {
         self.notices.relayed = counts.relayed;
         self.notices.gaps = counts.gaps;
         self.subscribers = counts.receivers;
+        // Who asked is a command that has ended: the holder of the lease counts it, so that it is counted once.
+        let asked = counts.requests - std::mem::replace(&mut self.requests, counts.requests);
+        if self.reader {
+            self.flushes[Cause::Request as usize] += asked;
+        }
     }
 
     fn settle(&mut self, lane: usize, settled: &Settled) {
@@ -414,7 +418,7 @@ impl Stats {
 
     /// Flushes by cause.
     pub fn flushes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.flushes.iter().copied()
+        Cause::ALL.into_iter().map(|cause| (cause.name(), self.flushes[cause as usize]))
     }
 
     /// Dead letters by the code of their first reason.

@@ -5,9 +5,9 @@
 //! and the tests of this crate read with it.
 
 use unstale_batcher::{Batch, Source};
-use unstale_events::TargetKind;
 use unstale_events::json::{push_string, push_strings};
 use unstale_events::notice::MAX_NAMED;
+use unstale_events::{Cause, TargetKind};
 use unstale_router::Caches;
 
 /// What all notices of a batch say of it: `,"events":[…]…}`.
@@ -68,9 +68,11 @@ pub(crate) fn tail(batch: &Batch, part: &[usize], caches: &Caches, about: &str) 
 }
 
 /// The text after the time of a notice that asks to drop whole caches.
-pub(crate) fn flush(caches: &[&str]) -> String {
+pub(crate) fn flush(caches: &[&str], cause: Cause) -> String {
     let mut json = String::from(",\"flush\":");
     push_strings(&mut json, caches.iter().copied());
+    json.push_str(",\"cause\":");
+    push_string(&mut json, cause.name());
     json.push('}');
     json
 }

@@ -33,13 +33,14 @@ local ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
 local id, seq, unheard = false, '0', ''
 if ARGV[5] ~= '' then
-  local last = 0
+  -- The notice names the one before it: numbers alone may go on in a log that was destroyed and written anew.
+  local last, before = 0, newest and newest[1] or '0-0'
   local fields = newest and newest[2] or {}
   for field = 1, #fields, 2 do
     if fields[field] == 'seq' then last = tonumber(fields[field + 1]) or 0 end
   end
   seq = string.format('%.0f', last + 1)
-  local body = '"seq":' .. seq .. ARGV[4] .. ms .. ARGV[5]
+  local body = '"seq":' .. seq .. ',"prev":"' .. before .. '"' .. ARGV[4] .. ms .. ARGV[5]
   id = redis.call('XADD', log, '*', 'seq', seq, 'notice', '{"v":1,' .. body)
 
   -- The log is what vouches for a notice; a channel that may not be written to is reported, and holds nothing up.

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use unstale_batcher::{Batch, TargetState};
 use unstale_connect::{Fault, FaultKind};
-use unstale_events::{Position, Targets};
+use unstale_events::{Cause, Position, Targets};
 use unstale_router::Caches;
 
 use crate::apart::Todo;
@@ -107,10 +107,9 @@ impl Sink {
         delivery
     }
 
-    /// Asks all receivers to drop whole caches, or everything with the one name `*`: when events were lost, or somebody asks for it. Deletes
-    /// nothing. Tried once.
-    pub async fn flush(&self, caches: &[&str]) -> Result<Position, Fault> {
-        let tail = Some(notice::flush(caches));
+    /// Asks all receivers to drop whole caches, or everything with the one name `*`. Deletes nothing. Tried once.
+    pub async fn flush(&self, caches: &[&str], cause: Cause) -> Result<Position, Fault> {
+        let tail = Some(notice::flush(caches, cause));
         let (_, answer) = self.call(&self.clients.scripts.critical, &Targets::default(), &[], tail, Vec::new()).await?;
         answer.notice.ok_or_else(|| Fault::new(FaultKind::Protocol, "the script logged no notice"))
     }

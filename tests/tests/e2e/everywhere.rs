@@ -137,6 +137,11 @@ fn the_command_line_waits_and_flushes() {
     let heard = [stream.next_notice().expect("a notice"), stream.next_notice().expect("a notice")];
     assert_eq!((&heard[0].data["drop"][0]["patterns"], &heard[1].data["flush"]), (&json!(["d:*"]), &json!(["d"])), "{heard:?}");
     assert_eq!(cli(&["flush", "nothing"]).code, Some(2));
+    // The commands have ended; one of the sidecars counts for them.
+    wait_until_sync("both flushes to be counted once", PATIENCE, || {
+        let counts = [&world.sidecar, &second].map(|sidecar| sidecar.metric("unstale_flushes_total{cause=\"request\"}"));
+        if counts.iter().sum::<u64>() == 2 { Ok(()) } else { Err(format!("{counts:?}")) }
+    });
 
     second.pause();
     let done = cli(&["invalidate", "c:1", "--wait", "everywhere", "--timeout", "1s"]);

@@ -130,6 +130,34 @@ fn p3_5_a_restart_of_redis_that_kept_its_data_costs_no_flush_and_a_loss_costs_on
 }
 
 #[test]
+fn p3_10_a_log_that_was_written_anew_is_noticed_although_its_numbers_go_on() {
+    // What the sidecars would have written, had they been as fast as a script: after the third of one log comes the fourth of another.
+    const ANEW: &str = "redis.call('DEL', KEYS[1])
+        local prev = '0-0'
+        for seq = 1, 4 do
+            prev = redis.call('XADD', KEYS[1], '*', 'seq', seq, 'notice', '{\"v\":1,\"seq\":' .. seq .. ',\"prev\":\"' .. prev .. '\",\"drop\":[]}')
+        end
+        redis.call('XTRIM', KEYS[1], 'MAXLEN', 1)
+        return prev";
+    let mut world = World::start(ROUTES);
+    let (_, mut stream) = world.sidecar.notices("", None);
+    for (key, seq) in [(":a", 1), (":b", 2), (":c", 3)] {
+        change_at_once(&mut world, &key[1..]);
+        assert_eq!(until(&mut stream, key), [seq]);
+    }
+    world.wait_done();
+    let id = world.cmd(&["EVAL", ANEW, "1", "unstale:notices"]).text();
+    let flush = stream.next_notice().expect("a flush");
+    assert_eq!((flush.name.as_str(), flush.id, &flush.data["flush"][0]), ("flush", format!("{id}/4"), &"*".into()));
+    // And it goes on from there.
+    change_at_once(&mut world, "d");
+    assert_eq!(until(&mut stream, ":d"), [5]);
+    let prevs: Vec<_> = world.notices().into_iter().map(|notice| notice.json["prev"].clone()).collect();
+    assert_eq!(prevs[1], id);
+    assert_eq!(world.sidecar.metric("unstale_notice_gaps_total"), 1);
+}
+
+#[test]
 fn p3_6_silence_is_vouched_for_only_while_the_log_is_read() {
     let world = World::start(ROUTES);
     let (_, mut stream) = world.sidecar.notices("", None);

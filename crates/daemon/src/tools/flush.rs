@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
-use unstale_events::glob;
+use unstale_events::{Cause, glob};
 use unstale_router::Cache;
 use unstale_sink::{Clients, Lanes, Sink};
 
@@ -69,7 +69,7 @@ async fn announce(loaded: &Loaded, caches: &[&str], as_json: bool) -> Exit {
     let origin = format!("{}-cli", loaded.config.instance.name);
     let config = sink_config(&loaded.config, &loaded.router, &names, &origin);
     let clients = Clients { scripts: Lanes { ordinary: client.clone(), critical: client }, scans: None };
-    match Sink::new(config, Arc::clone(loaded.router.caches()), clients, Vec::new()).flush(caches).await {
+    match Sink::new(config, Arc::clone(loaded.router.caches()), clients, Vec::new()).flush(caches, Cause::Request).await {
         Ok(notice) if as_json => print(json!({ "flush": caches, "notice": notice.to_string() })),
         Ok(notice) => print(notice),
         Err(fault) => return fail(said(&fault)),

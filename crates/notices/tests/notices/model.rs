@@ -15,7 +15,10 @@ enum Event {
     Add(u8),
     /// All but so many entries are trimmed away.
     Trim(u8),
-    Delete,
+    /// Its clock may be set back by so much, too.
+    Delete {
+        clock: u8,
+    },
     /// A failover to a server that has not received the last entries and whose clock is this much behind: the connection ends, too.
     LoseTail {
         entries: u8,
@@ -32,7 +35,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (1..4u8).prop_map(Event::Add),
         1 => (0..4u8).prop_map(Event::Trim),
-        1 => Just(Event::Delete),
+        1 => (0..30u8).prop_map(|clock| Event::Delete { clock }),
         2 => (0..3u8, 0..30u8).prop_map(|(entries, clock)| Event::LoseTail { entries, clock }),
         1 => Just(Event::Break),
         8 => (1..5u8).prop_map(Event::Turn),
@@ -40,10 +43,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The log, and every notice that ever was in it, by a name of its own.
+/// A notice: its place, the entry before it, and a name of its own.
+type Entry = (Position, EntryId, u64);
+
+/// The log, and every place that a notice ever had in it.
 #[derive(Debug, Default)]
 struct Log {
-    entries: Vec<(Position, u64)>,
+    entries: Vec<Entry>,
     added: u64,
     clock: u64,
     /// The highest id that was ever given out: a log keeps it, unless it is deleted.
@@ -55,12 +61,13 @@ impl Log {
     /// Two histories never give the same id to notices of the same number here. In the world it takes clocks that differ by just so much.
     fn add(&mut self) {
         self.clock += 10;
-        let seq = self.entries.last().map_or(0, |(at, _)| at.seq) + 1;
+        let before = self.entries.last().map_or(Position::START, |(at, ..)| *at);
+        let seq = before.seq + 1;
         let mut id = EntryId { ms: self.clock, seq: 0 }.max(self.last.next());
         while !self.ever.insert(Position { id, seq }) {
             id = id.next();
         }
-        self.entries.push((Position { id, seq }, self.added));
+        self.entries.push((Position { id, seq }, before.id, self.added));
         self.added += 1;
         self.last = id;
     }
@@ -72,12 +79,12 @@ impl Log {
     }
 
     fn look(&self, at: Position) -> Sight {
-        let found = if at == Position::START { self.entries.first() } else { self.entries.iter().find(|(own, _)| own.id == at.id) };
-        Sight { found: found.map(|(at, _)| *at), newest: self.entries.last().map_or(Position::START, |(at, _)| *at) }
+        let found = if at == Position::START { self.entries.first() } else { self.entries.iter().find(|(own, ..)| own.id == at.id) };
+        Sight { found: found.map(|(at, ..)| *at), newest: self.entries.last().map_or(Position::START, |(at, ..)| *at) }
     }
 
-    fn after(&self, id: EntryId, count: usize) -> Vec<(Position, u64)> {
-        self.entries.iter().filter(|(at, _)| at.id > id).take(count).copied().collect()
+    fn after(&self, id: EntryId, count: usize) -> Vec<Entry> {
+        self.entries.iter().filter(|(at, ..)| at.id > id).take(count).copied().collect()
     }
 }
 
@@ -112,21 +119,17 @@ impl World {
     fn apply(&mut self, event: &Event) {
         match *event {
             Event::Add(entries) => (0..entries).for_each(|_| self.log.add()),
-            // Deleted, regrown and trimmed on one connection between two looks, a log may go on with just the number that the reader expects. It takes
-            // one that grows from nothing past its retention within two seconds.
-            Event::Trim(_) if self.excuse => {}
             Event::Trim(keep) => {
                 self.log.trim(usize::from(keep));
                 let at = self.course.at().unwrap_or_default();
-                if self.log.entries.first().is_some_and(|(first, _)| *first > at && first.seq > 1) {
+                if self.log.entries.first().is_some_and(|(first, ..)| *first > at && first.seq > 1) {
                     self.harm();
                 }
             }
-            Event::Delete => {
+            Event::Delete { clock } => {
                 let had = !self.log.entries.is_empty();
                 self.log.entries.clear();
-                // The ids of its second life are above those of its first: one server's clock is not set back.
-                self.log.clock = self.log.clock.max(self.log.last.ms);
+                self.log.clock = self.log.clock.saturating_sub(u64::from(clock));
                 self.log.last = EntryId::ZERO;
                 if had {
                     self.harm();
@@ -147,14 +150,14 @@ impl World {
     fn fail_over(&mut self, entries: usize, clock: u64) {
         let kept = self.log.entries.len().saturating_sub(entries);
         let lost = self.log.entries.split_off(kept);
-        self.log.last = self.log.entries.last().map_or(EntryId::ZERO, |(at, _)| at.id);
+        self.log.last = self.log.entries.last().map_or(EntryId::ZERO, |(at, ..)| at.id);
         self.log.clock = self.log.clock.saturating_sub(clock);
         self.course.doubt();
-        if lost.iter().any(|(at, _)| self.course.at() == Some(*at)) {
+        if lost.iter().any(|(at, ..)| self.course.at() == Some(*at)) {
             self.harm();
         }
         // What was lost before he could hear it is no part of any history; who wrote it, and deletes, may have lost more.
-        self.knows.extend(lost.into_iter().map(|(_, name)| name));
+        self.knows.extend(lost.into_iter().map(|(.., name)| name));
     }
 
     fn turn(&mut self, count: usize) {
@@ -166,8 +169,8 @@ impl World {
                 if read.is_empty() {
                     self.now += patience;
                 }
-                for (at, name) in read {
-                    match self.course.read(at, self.now) {
+                for (at, prev, name) in read {
+                    match self.course.read(at, Some(prev), self.now) {
                         Followed::Next => {
                             assert!(self.heard.insert(name), "notice {name} was heard twice");
                             self.knows.insert(name);
@@ -229,7 +232,7 @@ proptest! {
         world.log.add();
         world.turn(1);
         for event in &events {
-            if began_anew(&world) && matches!(event, Event::Delete | Event::LoseTail { .. }) {
+            if began_anew(&world) && matches!(event, Event::Delete { .. } | Event::LoseTail { .. }) {
                 continue;
             }
             world.apply(event);
@@ -248,7 +251,7 @@ fn a_replaced_tail_is_noticed_although_its_numbers_go_on() {
     world.turn(1);
     world.fail_over(1, 15);
     (0..3).for_each(|_| world.log.add());
-    let numbers: Vec<u64> = world.log.entries.iter().map(|(at, _)| at.seq).collect();
+    let numbers: Vec<u64> = world.log.entries.iter().map(|(at, ..)| at.seq).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
     world.settle();
     assert_eq!((world.flushes, world.knows.len() as u64), (1, world.log.added));

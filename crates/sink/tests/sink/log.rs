@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unstale_connect::FaultKind;
-use unstale_events::{EntryId, Notice};
+use unstale_events::{Cause, EntryId, Notice};
 use unstale_sink::{Budgets, Stage};
 use unstale_testkit::{Redis, Resp};
 
@@ -28,6 +28,10 @@ async fn numbers_are_consecutive_and_go_on_from_what_is_there() {
     }
     assert_eq!(world.log().iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [41, 42, 43, 44]);
     assert_eq!(world.log().iter().map(|(_, notice)| notice.seq).collect::<Vec<_>>(), [None, Some(42), Some(43), Some(44)]);
+    let entries = world.redis.cmd(&["XRANGE", LOG, "-", "+"]);
+    let ids: Vec<_> = entries.array().iter().map(|entry| Some(entry.array()[0].text().parse().unwrap())).collect();
+    let before: Vec<Option<EntryId>> = world.log().iter().map(|(_, notice)| notice.prev).collect();
+    assert_eq!(before[1..], ids[..3], "each names the one before it");
 }
 
 #[tokio::test]
@@ -37,7 +41,7 @@ async fn what_is_published_is_what_is_logged_with_its_place() {
     world.deliver(&world.keys("vkey", &["vkey:a"])).await;
     let published = Notice::from_json(subscriber.read().unwrap().array()[2].text().as_bytes()).unwrap();
     let id: EntryId = world.redis.cmd(&["XRANGE", LOG, "-", "+"]).array()[0].array()[0].text().parse().unwrap();
-    assert_eq!((published.id, published.seq), (Some(id), Some(1)));
+    assert_eq!((published.id, published.seq, published.prev), (Some(id), Some(1), Some(EntryId::ZERO)));
     assert_eq!(Notice { id: None, ..published }, world.log().remove(0).1);
 }
 
@@ -100,12 +104,13 @@ async fn a_flush_is_a_notice_among_the_others_and_deletes_nothing() {
     let world = World::start().await;
     world.set(&["vkey:a"]);
     let mut subscriber = subscriber(&world.redis, &[LOG]);
-    let id = world.sink.flush(&["vkey", "model"]).await.unwrap();
+    let id = world.sink.flush(&["vkey", "model"], Cause::Request).await.unwrap();
     let published = Notice::from_json(subscriber.read().unwrap().array()[2].text().as_bytes()).unwrap();
     assert_eq!(
         (published.id, published.seq, &published.flush[..], published.drop.len()),
         (Some(id.id), Some(1), &["vkey".into(), "model".into()][..], 0)
     );
+    assert_eq!(published.cause.as_deref(), Some("request"));
     world.deliver(&world.keys("vkey", &["vkey:b"])).await;
     assert_eq!(world.log().iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [1, 2]);
     assert!(world.exists("vkey:a"));
