@@ -58,8 +58,20 @@ impl Script {
     /// # Panics
     /// If it can't be, with what xtask said.
     pub fn node(text: &str, args: &[&str]) -> Self {
+        Self::node_in(node_modules(), text, args)
+    }
+
+    /// Starts one in Node that imports Bentocache.
+    ///
+    /// # Panics
+    /// As [`Script::node`].
+    pub fn bentocache(text: &str, args: &[&str]) -> Self {
+        Self::node_in(&node_modules().join("bentocache"), text, args)
+    }
+
+    fn node_in(dir: &Path, text: &str, args: &[&str]) -> Self {
         // Where a module finds packages depends on where it runs.
-        Self::start(Command::new("node").current_dir(node_modules()).args(["--input-type=module", "--eval", text, "--"]).args(args))
+        Self::start(Command::new("node").current_dir(dir).args(["--input-type=module", "--eval", text, "--"]).args(args))
     }
 
     fn start(command: &mut Command) -> Self {

@@ -11,7 +11,7 @@ use crate::{command, servers};
 pub(crate) const VARIABLE: &str = "UNSTALE_PYTHON";
 
 /// What they import.
-const PACKAGES: [&str; 3] = ["cachetools==8.0.2", "hiredis==3.5.0", "redis==8.1.0"];
+const PACKAGES: [&str; 4] = ["cachetools==8.0.2", "hiredis==3.5.0", "msgpack==1.2.4", "redis==8.1.0"];
 
 /// `cargo xtask python`: says where it is.
 pub(crate) fn run() -> Result<(), String> {

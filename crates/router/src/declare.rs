@@ -35,6 +35,15 @@ pub enum Format {
     },
     /// One message for each key: the key alone.
     Key,
+    /// What the Redis bus of Bentocache (Node) expects, so that its processes drop the keys: one message for each delivery.
+    Bentocache,
+    /// What `FusionCache`'s (.NET) backplane expects, wire format v2: one message for each key.
+    FusionCache,
+}
+
+impl Format {
+    /// The names of all formats.
+    pub const NAMES: [&str; 4] = ["json", "key", "bentocache", "fusioncache"];
 }
 
 /// The caches of all packs, and the prefixes that nothing may delete.
@@ -247,22 +256,18 @@ fn channel(table: &mut Table, at: &At, namespace: &str, problems: &mut Problems)
 fn format(table: &mut Table, problems: &mut Problems) -> Format {
     let format = table.take("format").and_then(|node| node.text("format", "format = \"json\"", problems));
     let fields = table.take("fields");
-    match format.as_ref().map_or("json", |text| text.content.as_str()) {
-        "json" => json(fields, problems),
-        "key" => {
-            if let Some(node) = fields {
-                problems.report(
-                    &node.at,
-                    "`fields` with format `key`: its messages are the keys alone",
-                    "leave `fields` out, or write `format = \"json\"`",
-                );
-            }
-            Format::Key
-        }
+    let Some(format) = format.filter(|text| text.content != "json") else { return json(fields, problems) };
+    let name = format.content.as_str();
+    if let Some(node) = fields.filter(|_| Format::NAMES.contains(&name)) {
+        let help = "leave `fields` out, or write `format = \"json\"`";
+        problems.report(&node.at, format!("`fields` with format `{name}`: only the messages of `json` have fields to name"), help);
+    }
+    match name {
+        "key" => Format::Key,
+        "bentocache" => Format::Bentocache,
+        "fusioncache" => Format::FusionCache,
         other => {
-            if let Some(text) = &format {
-                problems.report(&text.at, format!("unknown format `{other}`"), did_you_mean(other, &["json", "key"]));
-            }
+            problems.report(&format.at, format!("unknown format `{other}`"), did_you_mean(other, &Format::NAMES));
             Format::Key
         }
     }

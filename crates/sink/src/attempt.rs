@@ -1,5 +1,6 @@
 //! Carrying out parts, again and again until they are done or the time is up.
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use unstale_batcher::{Batch, TargetState};
@@ -71,7 +72,7 @@ impl Sink {
         targets: &Targets,
         part: &[usize],
         tail: Option<String>,
-        republished: Vec<(String, String)>,
+        republished: Vec<(String, Bytes)>,
     ) -> Result<(Vec<CacheId>, Answer), Fault> {
         let size = tail.as_ref().map(|tail| tail.len() + self.head.len());
         let announcement = Announcement {

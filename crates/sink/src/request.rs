@@ -25,7 +25,7 @@ pub(crate) struct Announcement<'a> {
     pub(crate) head: &'a str,
     pub(crate) tail: Option<String>,
     /// Pairs of channel and message for other subscribers.
-    pub(crate) republished: Vec<(String, String)>,
+    pub(crate) republished: Vec<(String, Bytes)>,
 }
 
 /// One call.
@@ -65,7 +65,7 @@ impl Request {
         args.extend([owned(say.channel.unwrap_or_default()), owned(say.head), Bytes::from(say.tail.unwrap_or_default())]);
         args.push(number(groups.len() as u64));
         args.extend(groups.iter().map(|(_, keys)| number(*keys)));
-        args.extend(say.republished.into_iter().flat_map(|(channel, message)| [Bytes::from(channel), Bytes::from(message)]));
+        args.extend(say.republished.into_iter().flat_map(|(channel, message)| [Bytes::from(channel), message]));
         Self { keys: slices(text, &ends), args, deleting: groups.into_iter().map(|(cache, _)| cache).collect() }
     }
 

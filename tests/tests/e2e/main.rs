@@ -3,6 +3,7 @@
 mod batching;
 mod bounds;
 mod catalogue;
+mod clients;
 mod effects;
 mod everywhere;
 mod faults;
@@ -20,6 +21,7 @@ mod servers;
 mod service;
 mod smoke;
 mod storm;
+mod subscribers;
 mod topologies;
 mod tracking;
 mod wire;

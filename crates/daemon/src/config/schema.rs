@@ -115,7 +115,10 @@ fn republish() -> Value {
     let properties = json!({
         "cache": text("The cache whose deleted keys are told."),
         "channel": text("The channel to publish on."),
-        "format": json!({ "description": "json: one object a delivery; key: one message a key.", "enum": ["json", "key"] }),
+        "format": json!({
+            "description": "json: one object a delivery; key: one message a key; bentocache, fusioncache: what those caches' own buses expect.",
+            "enum": unstale_router::Format::NAMES,
+        }),
         "fields": json!({
             "description": "The names of the object's fields.", "type": "object", "additionalProperties": false,
             "properties": { "keys": { "type": "string" }, "time": { "type": "string" } },

@@ -573,6 +573,14 @@ fn republished_caches_are_listed() {
         cache = "c"
         channel = "three"
         fields = { keys = "k" }
+        [[republish]]
+        cache = "c"
+        channel = "four"
+        format = "bentocache"
+        [[republish]]
+        cache = "c"
+        channel = "five"
+        format = "fusioncache"
         "#,
     );
     let formats: Vec<_> = router
@@ -581,7 +589,16 @@ fn republished_caches_are_listed() {
         .map(|republish| (republish.channel.as_str(), republish.strip.as_str(), republish.format.clone()))
         .collect();
     let json = |keys: &str, time: Option<&str>| Format::Json { keys: keys.to_owned(), time: time.map(str::to_owned) };
-    assert_eq!(formats, [("one", "c:", json("KeyHashes", Some("Timestamp"))), ("two", "", Format::Key), ("three", "", json("k", None))]);
+    assert_eq!(
+        formats,
+        [
+            ("one", "c:", json("KeyHashes", Some("Timestamp"))),
+            ("two", "", Format::Key),
+            ("three", "", json("k", None)),
+            ("four", "", Format::Bentocache),
+            ("five", "", Format::FusionCache)
+        ]
+    );
 }
 
 #[test]

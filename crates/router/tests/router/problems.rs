@@ -108,10 +108,10 @@ fields = { keys = "x" }
             "33: unknown setting `key` in `[[route]]` → did you mean `keys`?",
             "34: `[[republish]]` names no channel → write `channel = \"product_invalidated\"`",
             "36: unknown setting `chanel` in `[[republish]]` → did you mean `channel`?",
-            "37: unknown format `yaml` → known are `json`, `key`",
+            "37: unknown format `yaml` → known are `json`, `key`, `bentocache`, `fusioncache`",
             "38: `[[republish]]` names no cache → write `cache = \"product\"`",
             "39: channel `unstale:notices` is this sidecar's own → name a channel outside the namespace: what is published there are notices",
-            "41: `fields` with format `key`: its messages are the keys alone → leave `fields` out, or write `format = \"json\"`",
+            "41: `fields` with format `key`: only the messages of `json` have fields to name → leave `fields` out, or write `format = \"json\"`",
         ],
     );
 }
