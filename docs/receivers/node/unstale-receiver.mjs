@@ -6,8 +6,8 @@ const SILENCE = 15_000; // milliseconds without a word, after which the cache is
 /** Reads through a cache, such as `new LRUCache({ max: 10_000, ttl: 300_000 })`. Redis globs drop all of it.
  * @template {{}} V */
 export class FreshCache {
-  /** @type {Map<string, Set<object>>} fetches under way; a drop of their key takes them away */
-  #fetching = new Map();
+  /** @type {Map<string, object>} the last fetch of each key that is under way; a drop of the key takes it away */
+  #fetches = new Map();
   #last = '';
   #vouched = -Infinity;
 
@@ -24,15 +24,14 @@ export class FreshCache {
     const held = performance.now() - this.#vouched < SILENCE ? this.cache.get(key) : undefined;
     if (held !== undefined) return held;
     const fetch = {};
-    this.#fetching.set(key, (this.#fetching.get(key) ?? new Set()).add(fetch));
+    this.#fetches.set(key, fetch);
+    const isLast = () => this.#fetches.get(key) === fetch;
     try {
       const value = await load();
-      // A value whose key was dropped since may be old: it is answered, but not kept.
-      if (this.#fetching.get(key)?.has(fetch)) this.cache.set(key, value);
+      if (isLast()) this.cache.set(key, value); // else its key was dropped since, and it may be old: it is answered, but not kept
       return value;
     } finally {
-      const fetches = this.#fetching.get(key);
-      if (fetches?.delete(fetch) && fetches.size === 0) this.#fetching.delete(key);
+      if (isLast()) this.#fetches.delete(key);
     }
   }
 
@@ -46,9 +45,7 @@ export class FreshCache {
   async #listen() {
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), SILENCE).unref();
-    /** @type {Record<string, string>} */
-    const headers = this.#last ? { 'Last-Event-ID': this.#last } : {};
-    const { ok, body } = await fetch(this.url, { headers, signal: abort.signal });
+    const { ok, body } = await fetch(this.url, { headers: this.#last ? { 'Last-Event-ID': this.#last } : {}, signal: abort.signal });
     if (!ok || !body) return;
     let text = '';
     for await (const part of body.pipeThrough(new TextDecoderStream())) {
@@ -61,20 +58,14 @@ export class FreshCache {
 
   /** @param {Record<string, string>} event */
   #apply({ event: kind, id, data: json }) {
-    const data = JSON.parse(json);
-    const drops = data.drop ?? [];
-    const resumed = kind === 'hello' && data.resumed;
-    const patterns = drops.some((/** @type {any} */ drop) => drop.patterns?.length);
-    if (kind === 'beat' || resumed || (kind === 'drop' && data.v === 1 && !patterns)) {
-      for (const key of drops.flatMap((/** @type {any} */ drop) => drop.keys)) {
-        this.cache.delete(key);
-        this.#fetching.delete(key);
-      }
-    } else { // a flush, a pattern, lost history, or something newer than this program
-      this.cache.clear();
-      this.#fetching.clear();
-    }
+    const { v, drop, resumed = false } = JSON.parse(json);
+    /** @type {{ keys: string[], patterns: string[] }[]} */
+    const drops = kind === 'drop' && v === 1 ? drop : [];
+    for (const key of drops.flatMap(({ keys }) => keys)) [this.cache, this.#fetches].forEach((map) => map.delete(key));
+    const patterns = drops.some(({ patterns }) => patterns.length);
+    // or a flush, lost history, or something newer than this program
+    if (patterns || !(drops.length || resumed || kind === 'beat')) [this.cache, this.#fetches].forEach((map) => map.clear());
     this.#last = id;
-    if (!resumed) this.#vouched = performance.now(); // then what was missed comes first
+    if (!resumed) this.#vouched = performance.now(); // after a resume what was missed comes first
   }
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Callable, MutableMapping
 
 SILENCE = 15.0  # seconds without a word, after which the cache isn't trusted
+STRIPES = 1024  # keys share so many counts of drops
 
 
 class FreshCache:
@@ -16,65 +18,44 @@ class FreshCache:
 
     def __init__(self, cache: MutableMapping[str, Any], host: str = "127.0.0.1", port: int = 7863, caches: str = "") -> None:
         self.cache, self.address, self.path = cache, (host, port), "/v1/notices" + (f"?cache={caches}" if caches else "")
-        self.lock = threading.Lock()
-        self.fetching: dict[str, set[object]] = {}  # fetches under way; a drop of their key takes them away
-        self.last, self.vouched = "", float("-inf")
+        self.lock, self.drops, self.last, self.vouched = threading.Lock(), [0] * STRIPES, "", float("-inf")
         threading.Thread(target=self._follow, name="unstale", daemon=True).start()
 
     def get(self, key: str, load: Callable[[], Any]) -> Any:
-        fetch = object()
+        stripe = hash(key) % STRIPES
         with self.lock:
-            if time.monotonic() - self.vouched < SILENCE and key in self.cache:
-                return self.cache[key]
-            self.fetching.setdefault(key, set()).add(fetch)
-        try:
-            value = load()
-            with self.lock:  # a value whose key was dropped since may be old: it is answered, but not kept
-                if fetch in self.fetching.get(key, ()):
-                    self.cache[key] = value
-            return value
-        finally:
-            with self.lock:
-                fetches = self.fetching.get(key, set())
-                fetches.discard(fetch)
-                if not fetches:
-                    self.fetching.pop(key, None)
+            if time.monotonic() - self.vouched < SILENCE:
+                with suppress(KeyError):
+                    return self.cache[key]
+            drops = self.drops[stripe]
+        value = load()
+        with self.lock:
+            if self.drops[stripe] == drops:  # else its key was dropped since, and it may be old: it is answered, but not kept
+                self.cache[key] = value
+        return value
 
     def _follow(self) -> None:
         while True:
-            try:
-                self._listen()
-            except (OSError, HTTPException, ValueError):
-                time.sleep(0.2)
+            with suppress(OSError, HTTPException, ValueError, LookupError), closing(HTTPConnection(*self.address, timeout=SILENCE)) as http:
+                http.request("GET", self.path, headers={"Last-Event-ID": self.last} if self.last else {})
+                answer, event = http.getresponse(), {}
+                for line in answer if answer.status == 200 else ():
+                    name, _, event[name] = line.decode().rstrip("\n").partition(": ")
+                    if not name:
+                        self._apply(event["event"], event["id"], json.loads(event["data"]))
+            time.sleep(0.2)
 
-    def _listen(self) -> None:
-        connection = HTTPConnection(*self.address, timeout=SILENCE)
-        try:
-            connection.request("GET", self.path, headers={"Last-Event-ID": self.last} if self.last else {})
-            stream = connection.getresponse()
-            event: dict[str, str] = {}
-            for line in stream if stream.status == 200 else ():
-                name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name:
-                    event[name] = value
-                elif event:
-                    self._apply(event.get("event", ""), json.loads(event["data"]), event["id"])
-                    event = {}
-            raise OSError("the stream ended")
-        finally:
-            connection.close()
-
-    def _apply(self, kind: str, data: dict[str, Any], position: str) -> None:
-        drops, resumed = data.get("drop", []), kind == "hello" and data["resumed"]
-        known = kind == "beat" or resumed or (kind == "drop" and data["v"] == 1 and not any(drop.get("patterns") for drop in drops))
+    def _apply(self, kind: str, position: str, data: dict[str, Any]) -> None:
+        resumed = kind == "hello" and data["resumed"]
+        drops = data["drop"] if kind == "drop" and data["v"] == 1 else []
+        patterns = any(drop["patterns"] for drop in drops)
         with self.lock:
-            if known:
-                for key in (key for drop in drops for key in drop["keys"]):
-                    self.cache.pop(key, None)
-                    self.fetching.pop(key, None)
-            else:  # a flush, a pattern, lost history, or something newer than this program
+            for key in [key for drop in drops for key in drop["keys"]]:
+                self.cache.pop(key, None)
+                self.drops[hash(key) % STRIPES] += 1
+            if patterns or not (drops or resumed or kind == "beat"):  # or a flush, lost history, or something newer than this program
                 self.cache.clear()
-                self.fetching.clear()
+                self.drops = [count + 1 for count in self.drops]
             self.last = position
             if not resumed:  # then what was missed comes first
                 self.vouched = time.monotonic()
