@@ -11,6 +11,7 @@ mod page;
 mod python;
 mod servers;
 mod soak;
+mod storm;
 mod test;
 mod tidy;
 mod versions;
@@ -29,6 +30,8 @@ The project's commands.
   cargo xtask soak …         real sidecars under load and faults at random, and an oracle that names every lost or late invalidation
                              (--minutes, --topology, --sidecars, --seed; --help tells all)
   cargo xtask kills …        kill -9 of sidecars at random and at each named point, and whether anything is lost (--kills, --events, --seed)
+  cargo xtask storm …        twenty receivers and a million events while connections are cut and processes paused: whether everybody hears everything, and
+                             how fast (--events, --receivers, --seed)
   cargo xtask fuzz [TARGET…] [--seconds N] [--merge]
                              feeds everything that reads what others wrote, led by coverage; a minute each, unless told otherwise;
                              --merge adds what was found to the committed corpora
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "soak" | "kills" => soak::run(command, rest),
+        "storm" => storm::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "c-peer" => c_peer::run(),

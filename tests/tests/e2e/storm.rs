@@ -1,8 +1,7 @@
 //! Twenty instances, and a storm: connections are cut and processes paused at random while keys are invalidated as fast as it goes. Every receiver
 //! hears every key, each notice once, in order, and is told to drop everything never, for no history is lost. And how fast all of that is.
 //!
-//! `UNSTALE_STORM_EVENTS=1000000 cargo test --release -p unstale-tests --test e2e -- storm:: --nocapture --test-threads 1` is the long form; it prints
-//! what it saw.
+//! `cargo xtask storm` is the long form, and prints what it saw.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +13,7 @@ use unstale_testkit::{Redis, Resp, wait_until_sync};
 use unstale_tests::sse::{Handle, Stream};
 use unstale_tests::{Bus, Setup, Sidecar};
 
+/// Receivers, and sidecars, unless the environment says otherwise.
 const INSTANCES: usize = 20;
 /// Events of the short form.
 const EVENTS: usize = 20_000;
@@ -37,9 +37,13 @@ max_size = 10
 [health]
 error_rate = 1.0";
 
-/// How many events; `long` is what the environment says.
-fn events() -> usize {
-    std::env::var("UNSTALE_STORM_EVENTS").ok().map_or(EVENTS, |count| count.parse().expect("UNSTALE_STORM_EVENTS is a number"))
+/// What the environment says, if it says anything.
+fn wish(variable: &str) -> Option<usize> {
+    std::env::var(variable).ok().map(|count| count.parse().unwrap_or_else(|_| panic!("{variable} is {count}, and no number")))
+}
+
+fn instances() -> usize {
+    wish("UNSTALE_STORM_RECEIVERS").unwrap_or(INSTANCES)
 }
 
 fn is_long() -> bool {
@@ -118,10 +122,10 @@ impl Ear {
     }
 }
 
-/// Breaks something every now and then, in an order that is the same each time.
-fn chaos(redis: &Redis, fleet: &[Sidecar], ears: &[Arc<Ear>], stop: &AtomicBool) -> usize {
+/// Breaks something every now and then, in an order that the seed decides. The seed is not 0.
+fn chaos(redis: &Redis, fleet: &[Sidecar], ears: &[Arc<Ear>], seed: usize, stop: &AtomicBool) -> usize {
     let mut resp = redis.resp();
-    let (mut dice, mut faults) = (0x2545_F491_4F6C_DD1D_u64, 0);
+    let (mut dice, mut faults) = (0x2545_F491_4F6C_DD1D_u64.wrapping_mul(seed as u64), 0);
     let mut roll = |sides: usize| {
         dice ^= dice << 13;
         dice ^= dice >> 7;
@@ -166,8 +170,9 @@ fn publish(bus: &mut Bus, events: usize) {
 
 #[test]
 fn p3_9_whatever_breaks_every_receiver_hears_every_key_once_and_in_order() {
-    let (redis, events) = (Redis::start_sync(), events());
-    let fleet = fleet(&redis, INSTANCES);
+    let (redis, events) = (Redis::start_sync(), wish("UNSTALE_STORM_EVENTS").unwrap_or(EVENTS));
+    let (instances, seed) = (instances(), wish("UNSTALE_STORM_SEED").unwrap_or(1));
+    let fleet = fleet(&redis, instances);
     let (ears, listening): (Vec<_>, Vec<_>) = fleet.iter().map(|sidecar| Ear::listen(sidecar.http())).unzip();
     let mut bus = Bus::new(&redis);
     wait_until_sync("all receivers to be connected", PATIENCE, || {
@@ -177,7 +182,7 @@ fn p3_9_whatever_breaks_every_receiver_hears_every_key_once_and_in_order() {
 
     let (began, stop) = (Instant::now(), AtomicBool::new(false));
     let faults = thread::scope(|scope| {
-        let faults = scope.spawn(|| chaos(&redis, &fleet, &ears, &stop));
+        let faults = scope.spawn(|| chaos(&redis, &fleet, &ears, seed, &stop));
         publish(&mut bus, events);
         let patience = PATIENCE + Duration::from_millis(events as u64);
         let heard = std::panic::catch_unwind(|| {
@@ -202,7 +207,7 @@ fn p3_9_whatever_breaks_every_receiver_hears_every_key_once_and_in_order() {
     let sum = |count: fn(&Ear) -> &AtomicU64| ears.iter().map(|ear| count(ear).load(Ordering::Relaxed)).sum::<u64>();
     let longest = ears.iter().map(|ear| ear.longest_break.load(Ordering::Relaxed)).max().unwrap_or_default();
     println!(
-        "{events} events, {} notices, {INSTANCES} receivers, {faults} faults, {} resumes (the longest break {longest} ms), {took:?}",
+        "seed {seed}: {events} events, {} notices, {instances} receivers, {faults} faults, {} resumes (the longest break {longest} ms), {took:?}",
         redis.cmd(&["XREVRANGE", "unstale:notices", "+", "-", "COUNT", "1"]).array()[0].array()[1].texts()[1],
         sum(|ear| &ear.resumes)
     );
@@ -276,11 +281,12 @@ fn latencies(bus: &mut Bus, fleet: &[Sidecar], count: usize, name: &str) -> Vec<
 #[test]
 fn a_critical_event_is_heard_by_the_last_of_twenty() {
     let (redis, count) = (Redis::start_sync(), if is_long() { 1000 } else { 50 });
-    let fleet = fleet(&redis, INSTANCES);
+    let fleet = fleet(&redis, instances());
     let mut bus = Bus::new(&redis);
     let show = |what: &str, took: &[Duration]| {
         println!(
-            "XADD to the last of {INSTANCES} receivers, {what}: p50 {:?}, p99 {:?}",
+            "XADD to the last of {} receivers, {what}: p50 {:?}, p99 {:?}",
+            fleet.len(),
             took[took.len() / 2],
             took[took.len() * 99 / 100]
         );
