@@ -1,10 +1,12 @@
-//! One kept-alive HTTP connection for GETs: to a sidecar, for the tools, and to the demo's APIs as an impatient user would hold it.
+//! One kept-alive HTTP connection for GETs: to a sidecar, for the tools and for the demo's APIs, and to those as an impatient user would hold it.
 
 use std::net::SocketAddr;
 
 use axum::body::Bytes;
-use axum::http::{Request, StatusCode, header};
+use axum::http::request::Builder;
+use axum::http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -41,18 +43,34 @@ impl Connection {
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Result<(StatusCode, Bytes), NoAnswer> {
-        let fault = |e: &dyn std::fmt::Display| NoAnswer(format!("GET http://{}{path} failed: {e}", self.address));
-        let mut request = Request::get(path).header(header::HOST, self.address.to_string());
+        let answer = self.send(Request::get(path)).await.map_err(|e| self.failed(path, e))?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|e| self.failed(path, e))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    async fn send(&mut self, request: Builder) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+        let mut request = request.header(header::HOST, self.address.to_string());
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.reveal()));
         }
-        let request = request.body(Empty::new()).map_err(|e| fault(&e))?;
         // The connection needs a moment after an answer; without this wait the next request would be refused.
-        self.sender.ready().await.map_err(|e| fault(&e))?;
-        let answer = self.sender.send_request(request).await.map_err(|e| fault(&e))?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|e| fault(&e))?;
-        Ok((status, body.to_bytes()))
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request.body(Empty::new())?).await?)
+    }
+
+    fn failed(&self, path: &str, why: impl std::fmt::Display) -> NoAnswer {
+        NoAnswer(format!("GET http://{}{path} failed: {why}", self.address))
+    }
+
+    /// Follows Server-Sent Events, from where the event with this id was the last.
+    pub(crate) async fn follow(mut self, path: &str, last: Option<&str>) -> Result<Events, NoAnswer> {
+        let request = last.into_iter().fold(Request::get(path), |request, last| request.header("last-event-id", last));
+        let answer = self.send(request).await.map_err(|e| self.failed(path, e))?;
+        match answer.status() {
+            StatusCode::OK => Ok(Events { from: format!("http://{}{path}", self.address), body: answer.into_body(), bytes: Vec::new() }),
+            other => Err(NoAnswer(format!("GET http://{}{path} answered {other}", self.address))),
+        }
     }
 
     /// The JSON behind a path that answers 200.
@@ -66,5 +84,38 @@ impl Connection {
         }
         serde_json::from_slice(&body)
             .map_err(|e| NoAnswer(format!("GET http://{}{path} answered no JSON that is understood: {e}", self.address)))
+    }
+}
+
+/// Server-Sent Events of a sidecar.
+pub(crate) struct Events {
+    from: String,
+    body: Incoming,
+    /// What has come and wasn't read.
+    bytes: Vec<u8>,
+}
+
+/// One of them: a line each of `event`, `id` and `data`.
+pub(crate) struct Event {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) data: String,
+}
+
+impl Events {
+    /// The next one. An end is an error, too.
+    pub(crate) async fn next(&mut self) -> Result<Event, NoAnswer> {
+        loop {
+            if let Some(end) = self.bytes.windows(2).position(|two| two == b"\n\n") {
+                let event = self.bytes.drain(..end + 2).collect::<Vec<_>>();
+                let text = String::from_utf8_lossy(&event);
+                let value = |line: &str, name: &str| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
+                let field = |name: &str| text.lines().find_map(|line| value(line, name)).unwrap_or_default();
+                return Ok(Event { kind: field("event"), id: field("id"), data: field("data") });
+            }
+            let frame = self.body.frame().await.ok_or_else(|| NoAnswer(format!("{} ended", self.from)))?;
+            let frame = frame.map_err(|e| NoAnswer(format!("{} broke off: {e}", self.from)))?;
+            self.bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        }
     }
 }

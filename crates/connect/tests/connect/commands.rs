@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use unstale_connect::{Fault, FaultKind, Reply, Script, Subscription, Trim};
+use unstale_connect::{Fault, FaultKind, Reply, Script, Trim};
 use unstale_events::EntryId;
 use unstale_testkit::Redis;
 
-use crate::{bytes, connect, fields, server, start};
+use crate::{bytes, connect, fields, start};
 
 #[tokio::test]
 async fn keys_are_deleted_a_thousand_at_a_time_and_counted() {
@@ -179,21 +179,6 @@ async fn rights_can_be_asked_for_without_using_them() {
     let right = async |words: &[&str]| client.acl_dryrun("app", words).await.unwrap().and_then(|fault: Fault| fault.missing_right());
     assert_eq!(right(&["UNLINK", "product:1"]).await.as_deref(), Some("+unlink"));
     assert_eq!(right(&["GET", "other"]).await.as_deref(), Some("keys"));
-}
-
-#[tokio::test]
-async fn messages_of_channels_arrive_in_order() {
-    let (redis, client) = start().await;
-    let server = server(&redis.url());
-    let mut subscription = Subscription::open(&server, &["a", "b"]).await.unwrap();
-    for (channel, message) in [("a", "1"), ("b", "2"), ("a", "3")] {
-        assert_eq!(client.publish(channel, bytes(message)).await.unwrap(), 1);
-    }
-    for expected in ["1", "2", "3"] {
-        assert_eq!(subscription.next().await.unwrap().payload, bytes(expected));
-    }
-    redis.cmd(&["CLIENT", "KILL", "TYPE", "pubsub"]);
-    assert_eq!(subscription.next().await.unwrap_err().kind, FaultKind::Unreachable);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! cache (L1), else from Redis (L2), else from the database, and fills what missed. It knows nothing of events: what it drops it hears.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Path, State};
@@ -28,7 +28,10 @@ pub struct DemoApi {
     /// Where to listen.
     #[arg(long)]
     pub bind: SocketAddr,
-    /// The Redis that holds the shared cache and the notices.
+    /// The sidecar beside it, which tells what to drop.
+    #[arg(long)]
+    pub sidecar: SocketAddr,
+    /// The Redis that holds the shared cache.
     #[arg(long)]
     pub cache: String,
     /// The Redis that plays the database.
@@ -53,10 +56,17 @@ pub async fn run(args: DemoApi) -> Exit {
 async fn serve(args: DemoApi) -> Result<(), Trouble> {
     let l2 = Store::open(&args.cache, "demo-api").await?;
     let database = Store::open(&args.database, "demo-api-database").await?;
-    let api = Arc::new(Api { l1: Mutex::new(L1::new()), l2, database, counts: Counts::default(), deaf_to: args.deaf_to });
-    let hearing = Hearing::begin(&args.cache).await?;
+    let api = Arc::new(Api {
+        l1: Mutex::new(L1::new()),
+        l2,
+        database,
+        counts: Counts::default(),
+        heard: AtomicBool::new(false),
+        deaf_to: args.deaf_to,
+    });
+    let hearing = Hearing::new(args.sidecar, api.clone());
     let progress = hearing.progress();
-    tokio::spawn(hearing.run(api.clone()));
+    tokio::spawn(hearing.run());
 
     let routes = Router::new().route("/keys/{hash}", get(key)).route("/stats", get(stats)).with_state((api, progress));
     let listener = TcpListener::bind(args.bind).await.map_err(|e| Trouble(format!("can't listen on {}: {e}", args.bind)))?;
@@ -69,6 +79,8 @@ pub(super) struct Api {
     l2: Store,
     database: Store,
     counts: Counts,
+    /// Whether somebody vouches for what is in L1.
+    heard: AtomicBool,
     deaf_to: Option<String>,
 }
 
@@ -109,8 +121,6 @@ pub(super) struct Stats {
     pub(super) refused_fills: u64,
     /// The last notice that was applied.
     pub(super) seq: u64,
-    /// How often notices were missing on the channel, and found in the log.
-    pub(super) gaps: u64,
     /// How often the whole L1 was dropped.
     pub(super) flushes: u64,
 }
@@ -133,7 +143,7 @@ impl Api {
     /// The value in L1, or what to fill it with later.
     fn look(&self, key: &str) -> Result<u64, Ticket> {
         let l1 = self.l1();
-        l1.get(key).ok_or_else(|| l1.ticket(key))
+        l1.get(key).filter(|_| self.heard.load(Ordering::Relaxed)).ok_or_else(|| l1.ticket(key))
     }
 
     /// From the shared cache, else from the database. Between the question to the database and the store into L2 the row may change, and
@@ -159,6 +169,11 @@ impl Api {
 
     pub(super) fn flush(&self) {
         self.l1().flush();
+    }
+
+    /// Whether L1 may answer from now on.
+    pub(super) fn trust(&self, heard: bool) {
+        self.heard.store(heard, Ordering::Relaxed);
     }
 
     fn answer(&self, version: u64, from: Level) -> Answer {
@@ -196,7 +211,6 @@ async fn stats(State((api, progress)): Shared) -> Json<Stats> {
         from_database: read(&counts.database),
         refused_fills: read(&counts.refused_fills),
         seq: read(&progress.seq),
-        gaps: read(&progress.gaps),
         flushes: read(&progress.flushes),
     })
 }

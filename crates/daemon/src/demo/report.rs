@@ -72,7 +72,11 @@ fn commands(screen: &Screen, played: &Played, counted: &Counted) {
     screen.compare("", ["one by one", "sidecars"], "");
     let keys = format!("UNLINK, {} keys deleted", thousands(counted.sidecars.keys_deleted));
     screen.compare("deletes", [&thousands(events), &thousands(of(&["unlink"]))], &keys);
-    screen.compare("messages to the APIs", [&thousands(events), &thousands(of(&["publish"]))], "PUBLISH");
+    screen.compare(
+        "messages to the APIs",
+        [&thousands(events), &thousands(of(&["publish"]))],
+        "PUBLISH, and as many in the log, which the APIs hear from their sidecars",
+    );
     let sent = reads + scripts + acks + scans;
     let which = format!("{reads} XREADGROUP, {scripts} EVALSHA, {acks} XACK, {scans} SCAN");
     screen.compare("sent for the events", [&thousands(events * EACH), &thousands(sent)], &which);

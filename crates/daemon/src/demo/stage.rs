@@ -50,8 +50,8 @@ impl Stage {
         database.bump(&(0..plan::KEYS).map(plan::hash).collect::<Vec<_>>()).await?;
 
         let deaf = args.sabotage.then(|| format!("vkey:{}", plan::hash(plan::SABOTAGED)));
-        let apis = [start_api("api-a", redis, None, &dir)?, start_api("api-b", redis, deaf, &dir)?];
         let sidecars = [start_sidecar("sidecar-a", redis, &dir)?, start_sidecar("sidecar-b", redis, &dir)?];
+        let apis = [start_api("api-a", redis, sidecars[0], None, &dir)?, start_api("api-b", redis, sidecars[1], deaf, &dir)?];
         for (name, address, path) in [
             ("api-a", apis[0], "/stats"),
             ("api-b", apis[1], "/stats"),
@@ -83,10 +83,11 @@ fn start_redis(server: &Path, dir: &Dir) -> Result<SocketAddr, Trouble> {
     dir.start("redis", command).map(|()| address)
 }
 
-fn start_api(name: &str, redis: SocketAddr, deaf_to: Option<String>, dir: &Dir) -> Result<SocketAddr, Trouble> {
+fn start_api(name: &str, redis: SocketAddr, sidecar: SocketAddr, deaf_to: Option<String>, dir: &Dir) -> Result<SocketAddr, Trouble> {
     let address = free_address()?;
     let mut command = ourselves(dir)?;
-    command.args(["demo-api", "--bind", &address.to_string(), "--cache", &url(redis, 0), "--database", &url(redis, 1)]);
+    command.args(["demo-api", "--bind", &address.to_string(), "--sidecar", &sidecar.to_string()]);
+    command.args(["--cache", &url(redis, 0), "--database", &url(redis, 1)]);
     command.args(deaf_to.map(|key| format!("--deaf-to={key}")));
     dir.start(name, command).map(|()| address)
 }

@@ -30,10 +30,6 @@ impl Store {
         &self.0
     }
 
-    pub(super) fn into_client(self) -> Client {
-        self.0
-    }
-
     /// A cached value.
     pub(super) async fn get(&self, key: &str) -> Result<Option<u64>, Fault> {
         optional(&self.call(&["GET", key]).await?)

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use unstale_notices::Log;
 
 use super::api::{Level, Stats};
 use super::readers::ask;
 use super::stage::Stage;
-use super::{Trouble, hearing, plan};
+use super::{Trouble, plan};
 use crate::web::Connection;
 
 /// How long it may take from the last event until nothing is left to do.
@@ -48,7 +49,7 @@ async fn unfinished(stage: &Stage) -> Result<Option<String>, Trouble> {
             }
         }
     }
-    let newest = hearing::newest(stage.main.client()).await?;
+    let newest = Log::new(stage.main.client().clone(), &stage.names.notices).newest().await?;
     for api in stage.apis {
         let heard = stats(api).await?.seq;
         if heard != newest.seq {
