@@ -22,7 +22,7 @@ pub use cache::{
 pub use entities::Entities;
 pub use notices::{BadAddress, Feed, News, Notices, Receiver};
 pub use publisher::{Lane, Publish, PublishError, Publisher, PublisherSettings, routes};
-pub use unstale_connect::{Fault, FaultKind, Secret, Server, Site, Store};
+pub use unstale_connect::{Fault, FaultKind, Password, Secret, Server, Site, Store};
 pub use unstale_events::catalogue;
 pub use unstale_events::{EntryId, Event, EventType, Notice};
 

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::interfaces::{ClientInterface, ClientLike};
-use fred::types::config::{Config, ConnectionConfig, Options, PerformanceConfig, TcpConfig, TlsConfig, TlsConnector, UnresponsiveConfig};
+use fred::types::config::{ConnectionConfig, Options, PerformanceConfig, TcpConfig, UnresponsiveConfig};
 use fred::types::{ClientUnblockFlag, Value};
 use socket2::TcpKeepalive;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::credentials::Credentials;
 use crate::fault::{Fault, FaultKind, Redirect};
 use crate::link::{self, Link, Plan, Shared};
 use crate::server::Server;
 use crate::site::{Aim, Place, Site};
-use crate::tls;
 use crate::wire::{self, Command, Frame, Reply};
 
 /// What a blocking read has beside its BLOCK, before the connection is given up.
@@ -207,13 +207,16 @@ fn timed_out(after: Duration) -> Fault {
     Fault::new(FaultKind::Timeout, format!("no answer within {after:?}"))
 }
 
+/// What connections are made with; an error now if the files can't be used.
 pub(crate) fn plan(server: &Server, role: Role, name: &str) -> Result<Plan, Fault> {
     let unresponsive = match role {
         Role::Commands => Some(server.command_timeout + GRACE),
         Role::Reader { .. } => None,
     };
+    let credentials = Credentials::new(server);
+    credentials.config()?;
     Ok(Plan {
-        config: config(server)?,
+        credentials,
         connection: ConnectionConfig {
             connection_timeout: server.connect_timeout,
             internal_command_timeout: server.connect_timeout,
@@ -236,15 +239,4 @@ fn keepalive() -> TcpKeepalive {
     #[cfg(target_os = "linux")]
     let keepalive = keepalive.with_retries(3);
     keepalive
-}
-
-fn config(server: &Server) -> Result<Config, Fault> {
-    let tls = server.url.tls.then(|| tls::config(server)).transpose().map_err(|text| Fault::new(FaultKind::Config, text))?;
-    Ok(Config {
-        username: server.user().map(str::to_owned),
-        password: server.secret().map(|secret| secret.reveal().to_owned()),
-        database: Some(server.url.database).filter(|number| *number > 0),
-        tls: tls.map(|config| TlsConfig::from(TlsConnector::from(config))),
-        ..Config::default()
-    })
 }

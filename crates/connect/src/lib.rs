@@ -18,6 +18,7 @@
 mod client;
 mod cluster;
 mod commands;
+mod credentials;
 mod fault;
 mod link;
 mod script;
@@ -36,7 +37,7 @@ pub use commands::Page;
 pub use fault::{Fault, FaultKind};
 pub use link::Link;
 pub use script::Script;
-pub use server::{BadUrl, Endpoint, Host, Secret, Server, Url};
+pub use server::{BadUrl, Endpoint, Host, Password, Secret, Server, Url};
 pub use site::{Place, Site};
 pub use store::{Masters, Since, Store, Unlinked};
 pub use streams::{ConsumerInfo, GroupInfo, GroupStart, PendingEntry, PendingQuery, PendingSummary, ReadFrom, ReadGroup, StreamInfo, Trim};

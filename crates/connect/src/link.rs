@@ -16,6 +16,7 @@ use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, Server as
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::credentials::Credentials;
 use crate::fault::{Fault, FaultKind};
 use crate::server::Host;
 use crate::site::{Aim, Site};
@@ -87,7 +88,7 @@ impl From<&Address> for ServerConfig {
 
 /// What every connection is made with, but for the address. Not for printing: the password is in it.
 pub(crate) struct Plan {
-    pub(crate) config: Config,
+    pub(crate) credentials: Credentials,
     pub(crate) connection: ConnectionConfig,
     pub(crate) performance: PerformanceConfig,
     /// Shown by CLIENT LIST.
@@ -273,7 +274,7 @@ impl Connection {
     }
 
     async fn open(plan: &Plan, address: &Address) -> Result<Self, Fault> {
-        let config = Config { server: address.into(), ..plan.config.clone() };
+        let config = Config { server: address.into(), ..plan.credentials.config()? };
         let client = Client::new(config, Some(plan.performance.clone()), Some(plan.connection.clone()), None);
         let up = client.clone();
         let mut up = Box::pin(async move { up.wait_for_connect().await });

@@ -1,10 +1,12 @@
 //! Which server to connect to: its URL, credentials and files, checked before anything is connected.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::credentials::Files;
 use crate::tls;
 
 /// A text that must not be shown: printed, it is three asterisks.
@@ -17,9 +19,47 @@ impl Secret {
         Self(text.into())
     }
 
+    /// What a file holds, without the end of its line.
+    ///
+    /// # Errors
+    /// What is wrong with the file; neither its name nor what is in it, for the name may be a secret that was put into the wrong place.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("can't be read: {}", error.kind()))?;
+        let secret = text.trim_end_matches(['\r', '\n']);
+        if secret.is_empty() { Err("is empty".to_owned()) } else { Ok(Self::new(secret)) }
+    }
+
     /// The text itself, for the server.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+/// Where a password is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// It is this.
+    Known(Secret),
+    /// It is in a file, which is read for each connection: it may change.
+    File(PathBuf),
+}
+
+impl Password {
+    /// What it is now.
+    ///
+    /// # Errors
+    /// As [`Secret::read`].
+    pub fn read(&self) -> Result<Secret, String> {
+        match self {
+            Self::Known(secret) => Ok(secret.clone()),
+            Self::File(path) => Secret::read(path),
+        }
+    }
+}
+
+impl From<Secret> for Password {
+    fn from(secret: Secret) -> Self {
+        Self::Known(secret)
     }
 }
 
@@ -43,8 +83,9 @@ pub struct Server {
     /// The ACL user; overrides the URL's.
     pub username: Option<String>,
     /// Overrides the URL's.
-    pub password: Option<Secret>,
-    /// PEM file of the authorities that may sign the server's certificate, instead of the system's.
+    pub password: Option<Password>,
+    /// PEM file of the authorities that may sign the server's certificate, instead of the system's. This and the other files are read for
+    /// each connection, so they may be renewed.
     pub ca: Option<PathBuf>,
     /// PEM file of the client's certificate chain.
     pub cert: Option<PathBuf>,
@@ -53,7 +94,7 @@ pub struct Server {
     /// The ACL user for sentinels, which have users of their own.
     pub sentinel_username: Option<String>,
     /// The password for sentinels; without it they are not given any.
-    pub sentinel_password: Option<Secret>,
+    pub sentinel_password: Option<Password>,
     /// How long a connection may take to be made, the TLS handshake included; 3 s by default.
     pub connect_timeout: Duration,
     /// How long a command may take; 3 s by default. A blocking read has this and its BLOCK together.
@@ -83,8 +124,8 @@ impl Server {
         self.username.as_deref().or(self.url.username.as_deref())
     }
 
-    pub(crate) fn secret(&self) -> Option<&Secret> {
-        self.password.as_ref().or(self.url.password.as_ref())
+    pub(crate) fn secret(&self) -> Option<Password> {
+        self.password.clone().or_else(|| self.url.password.clone().map(Password::Known))
     }
 
     /// The same for connections to the sentinels.
@@ -113,8 +154,8 @@ impl Server {
         check(nameless, "`sentinel_username` needs a password: set `sentinel_password_file`");
         check(self.connect_timeout.is_zero(), "`connect_timeout` must be above zero");
         check(self.command_timeout.is_zero(), "`command_timeout` must be above zero");
-        if self.url.tls && problems.is_empty() {
-            problems.extend(tls::config(self).err());
+        if problems.is_empty() {
+            problems.extend(Files::of(self).and_then(|files| if self.url.tls { tls::config(self, &files).map(drop) } else { Ok(()) }).err());
         }
         problems
     }

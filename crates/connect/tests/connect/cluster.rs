@@ -353,7 +353,7 @@ async fn a_cluster_speaks_tls_and_knows_its_users() {
     }
     let mut server = server(&cluster.url());
     (server.ca, server.cert, server.key) = (Some(ca), Some(files.path("client.pem")), Some(files.path("client.key")));
-    (server.username, server.password) = (Some("app".to_owned()), Some(Secret::new("app's")));
+    (server.username, server.password) = (Some("app".to_owned()), Some(Secret::new("app's").into()));
     let store = Site::open(&server).unwrap().store("test").unwrap();
     whole(&store).await;
     let keys: Vec<Bytes> = (0..100).map(|number| bytes(&format!("k:{number}"))).collect();

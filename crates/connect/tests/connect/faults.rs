@@ -17,7 +17,7 @@ async fn down(client: &Client, kind: FaultKind) -> Fault {
 async fn as_user(redis: &Redis, rules: &[&str]) -> Client {
     redis.cmd(&[&["ACL", "SETUSER", "app", "reset", "on", ">pw"], rules].concat());
     let mut server = server(&redis.url());
-    (server.username, server.password) = (Some("app".to_owned()), Some(Secret::new("pw")));
+    (server.username, server.password) = (Some("app".to_owned()), Some(Secret::new("pw").into()));
     let client = Client::open(&server, Role::Commands, "test").unwrap();
     client.ready(LONG).await.unwrap();
     client
@@ -55,11 +55,11 @@ async fn wrong_credentials_show_in_the_link() {
     let none = Client::open(&server(&redis.url()), Role::Commands, "test").unwrap();
     down(&none, FaultKind::Unauthenticated).await;
     let mut server = server(&redis.url());
-    server.password = Some(Secret::new("wrong"));
+    server.password = Some(Secret::new("wrong").into());
     let wrong = Client::open(&server, Role::Commands, "test").unwrap();
     let why = down(&wrong, FaultKind::Unauthenticated).await;
     assert!(!why.to_string().contains("wrong"), "{why}");
-    server.password = Some(Secret::new("right"));
+    server.password = Some(Secret::new("right").into());
     let right = Client::open(&server, Role::Commands, "test").unwrap();
     right.ready(LONG).await.unwrap();
 }

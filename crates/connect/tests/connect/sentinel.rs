@@ -120,8 +120,8 @@ async fn servers_and_sentinels_have_credentials_of_their_own_under_tls() {
     }
     let mut server = server(&format!("{}&x", all.url()).replace("?master=main&x", "/3?master=main"));
     (server.ca, server.cert, server.key) = (Some(ca), Some(files.path("client.pem")), Some(files.path("client.key")));
-    (server.username, server.password) = (Some("app".to_owned()), Some(Secret::new("app's")));
-    (server.sentinel_username, server.sentinel_password) = (Some("watch".to_owned()), Some(Secret::new("watch's")));
+    (server.username, server.password) = (Some("app".to_owned()), Some(Secret::new("app's").into()));
+    (server.sentinel_username, server.sentinel_password) = (Some("watch".to_owned()), Some(Secret::new("watch's").into()));
     assert_eq!(server.problems(), Vec::<String>::new());
     let client = Client::open(&server, Role::Commands, "test").unwrap();
     client.ready(LONG).await.unwrap();
@@ -135,7 +135,7 @@ async fn servers_and_sentinels_have_credentials_of_their_own_under_tls() {
     another(&client, 1).await;
     assert_eq!(client.acl_whoami().await.unwrap(), "app");
 
-    server.sentinel_password = Some(Secret::new("wrong"));
+    server.sentinel_password = Some(Secret::new("wrong").into());
     let refused = Client::open(&server, Role::Commands, "test").unwrap();
     let why = wait_until("the sentinels to refuse", LONG, || async {
         match &*refused.link().borrow() {

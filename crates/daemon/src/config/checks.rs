@@ -2,10 +2,9 @@
 //!
 //! Every check looks at the final configuration and blames the place that set it; nothing here stops at the first mistake.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use unstale_connect::{Endpoint, Secret, Server};
+use unstale_connect::{Endpoint, Password, Secret, Server};
 use unstale_router::{Problem, Router};
 use unstale_source::Names;
 
@@ -180,7 +179,7 @@ impl<'a> Checks<'a> {
             if redis.url.as_deref().is_none_or(str::is_empty) {
                 let help = format!("write `url = \"redis://HOST:6379\"` under `[redis.{name}]`");
                 self.refuse(&set, format!("`{below}url` is missing"), help);
-            } else if let Err((key, message)) = redis.passwords() {
+            } else if let Some((key, message)) = redis.unusable_password() {
                 let key = format!("{below}{key}");
                 self.refuse(&[&key], format!("the file that `{key}` names {message}"), "write the password, and nothing else, into it");
             } else {
@@ -263,19 +262,17 @@ fn unplaced(message: &str, help: Option<String>) -> Problem {
 }
 
 impl Redis {
-    /// The passwords that `password_file` and `sentinel_password_file` hold. The error says which of the two it is and what is wrong with the
-    /// file, and neither its name nor what is in it: the name may be a password that was put into the wrong place.
-    pub fn passwords(&self) -> Result<[Option<Secret>; 2], (&'static str, String)> {
-        let read = |path: &Option<PathBuf>, key| path.as_deref().map(read_secret).transpose().map_err(|message| (key, message));
-        let own = read(&self.password_file, "password_file")?;
-        let sentinels = read(&self.sentinel_password_file, "sentinel_password_file")?;
-        Ok([own, sentinels].map(|password| password.map(Secret::new)))
+    /// Which of `password_file` and `sentinel_password_file` can't be used now, and what is wrong with the file; neither its name nor what is in
+    /// it, for the name may be a password that was put into the wrong place.
+    fn unusable_password(&self) -> Option<(&'static str, String)> {
+        let files = [("password_file", &self.password_file), ("sentinel_password_file", &self.sentinel_password_file)];
+        files.into_iter().find_map(|(key, path)| Some((key, Secret::read(path.as_deref()?).err()?)))
     }
 
     /// The server as `unstale_connect` takes it.
     ///
     /// # Errors
-    /// What is wrong with URL or password file. Nothing, if the configuration was checked and no file has changed since.
+    /// What is wrong with the URL. Nothing, if the configuration was checked.
     pub fn server(&self) -> Result<Server, String> {
         let url = self.url.as_deref().unwrap_or_default();
         if secret::userinfo(url).is_some_and(|info| url[info].contains(['/', '?', '#'])) {
@@ -286,7 +283,7 @@ impl Redis {
         let mut server = url.parse::<Server>().map_err(|error| format!("`url`: {error}"))?;
         server.username.clone_from(&self.username);
         server.sentinel_username.clone_from(&self.sentinel_username);
-        [server.password, server.sentinel_password] = self.passwords().map_err(|(key, message)| format!("`{key}` {message}"))?;
+        [server.password, server.sentinel_password] = [&self.password_file, &self.sentinel_password_file].map(|path| path.clone().map(Password::File));
         (server.ca, server.cert, server.key) = (self.ca.clone(), self.cert.clone(), self.key.clone());
         (server.connect_timeout, server.command_timeout) = (self.connect_timeout, self.command_timeout);
         Ok(server)
@@ -298,14 +295,8 @@ impl Redis {
 }
 
 impl Http {
-    /// The token that `token_file` holds. The error is as that of [`Redis::passwords`].
-    pub fn token(&self) -> Result<Option<String>, String> {
-        self.token_file.as_deref().map(read_secret).transpose()
+    /// The token that `token_file` holds. The error is as that of [`Secret::read`].
+    pub fn token(&self) -> Result<Option<Secret>, String> {
+        self.token_file.as_deref().map(Secret::read).transpose()
     }
-}
-
-fn read_secret(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("can't be read: {}", error.kind()))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() { Err("is empty".to_owned()) } else { Ok(secret.to_owned()) }
 }

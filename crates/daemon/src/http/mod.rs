@@ -109,7 +109,7 @@ impl Rules {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         Ok(Self {
             hosts: config.http.hosts.clone(),
-            token: token.map(Secret::new),
+            token,
             body: size(config.http.body),
             entry: size(config.limits.entry),
             unrouted_is_dead: config.bus.unrouted == Unrouted::DeadLetter,

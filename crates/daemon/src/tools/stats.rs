@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use unstale_connect::Secret;
 
 use crate::cli::{Exit, Sidecar, Stats};
 use crate::commands::{fail, print};
@@ -39,7 +38,7 @@ pub(super) async fn connect(loaded: &Loaded, sidecar: &Sidecar) -> Result<Connec
     let connection = Connection::open(address).await;
     let connection =
         connection.map_err(|why| format!("{why}\n  is `unstale run` running there? `--sidecar HOST:PORT` names another one"))?;
-    Ok(connection.with_token(token.map(Secret::new)))
+    Ok(connection.with_token(token))
 }
 
 fn address(loaded: &Loaded, sidecar: &Sidecar) -> Result<SocketAddr, String> {

@@ -271,7 +271,7 @@ fn site(url: &str, user: Option<&str>) -> Site {
     server.command_timeout = Duration::from_millis(500);
     if let Some(user) = user {
         server.username = Some(user.to_owned());
-        server.password = Some(unstale_connect::Secret::new("secret"));
+        server.password = Some(unstale_connect::Secret::new("secret").into());
     }
     Site::open(&server).unwrap()
 }
