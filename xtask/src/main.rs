@@ -26,7 +26,7 @@ The project's commands.
                              with STEP only these: fmt, tidy, clippy, build, test, doc
   cargo xtask test --servers LIST [--record]
                              the tests that talk to Redis, on each of these versions: all, or some of 6.2,7.0,8.2,valkey-8,valkey-9;
-                             downloads those that aren't here; --record writes the table of docs/servers.md
+                             downloads those that aren't here; --record keeps each outcome in the table of docs/servers.md
   cargo xtask soak …         real sidecars under load and faults at random, and an oracle that names every lost or late invalidation
                              (--minutes, --topology, --sidecars, --seed; --help tells all)
   cargo xtask kills …        kill -9 of sidecars at random and at each named point, and whether anything is lost (--kills, --events, --seed)

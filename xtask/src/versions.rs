@@ -4,7 +4,6 @@
 //! downloaded once, checked by their hash, and never installed. What was run, and how it ended, is told in a table.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -92,6 +91,8 @@ struct Row {
     has_tls: bool,
     tally: Tally,
     took: Duration,
+    /// As in `2026-01-31`.
+    day: String,
 }
 
 /// Tests that were run.
@@ -101,25 +102,28 @@ struct Tally {
     failed: Vec<String>,
 }
 
-/// Runs them on the versions of a comma-separated list, or `all`. With `record` the table goes into the page.
+/// Runs them on the versions of a comma-separated list, or `all`. With `record` each goes into the page's table as soon as it is through, in the
+/// place of what was known of that version, so that a run may be cut short and gone on with.
 pub(crate) fn run(list: &str, record: bool) -> Result<(), String> {
     let chosen = choose(list)?;
-    if record && chosen.len() < VERSIONS.len() {
-        return Err("`--record` writes the whole table: it goes with `--servers all`".to_owned());
-    }
     let packages = packages()?;
     command::run(command::cargo(&["test", "--no-run"]).args(&packages))?;
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for version in chosen {
         match version.run(&packages) {
-            Ok(row) => rows.push(row),
+            Ok(row) => {
+                if record {
+                    let table = table(TABLE.read(command::root())?.lines().map(str::to_owned).chain([row.line()]));
+                    TABLE.write(command::root(), &table)?;
+                }
+                rows.push(row);
+            }
             Err(problem) => problems.push(format!("{}: {problem}", version.name)),
         }
     }
-    let table = table(&rows);
-    println!("\n{table}");
-    if record {
-        TABLE.write(command::root(), &table)?;
+    println!("\n{}", table(rows.iter().map(Row::line)));
+    for Row { server, tally, took, .. } in &rows {
+        println!("{server}: {} tests passed, {:.0} s", tally.passed, took.as_secs_f64());
     }
     problems.extend(rows.iter().flat_map(|row| row.tally.failed.iter().map(|test| format!("{}: {test} failed", row.server))));
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
@@ -156,7 +160,8 @@ impl Version {
         println!("{title}, {from}: {}", server.display());
         let started = Instant::now();
         let tally = count(test::on(&server)?.args(packages).arg("--no-fail-fast"))?;
-        Ok(Row { server: title, from, has_tls: has_tls(&server), tally, took: started.elapsed() })
+        let day = command::output(Command::new("date").arg("+%F"))?.trim().to_owned();
+        Ok(Row { server: title, from, has_tls: has_tls(&server), tally, took: started.elapsed(), day })
     }
 
     fn unavailable(&self, problem: &str) -> String {
@@ -260,16 +265,25 @@ impl Tally {
     }
 }
 
-fn table(rows: &[Row]) -> String {
-    let mut table = "| server | from | TLS | passed | failed |\n|---|---|---|---|---|\n".to_owned();
-    for Row { server, from, has_tls, tally, took } in rows {
-        let tls = if *has_tls { "yes" } else { "no" };
-        let failed: BTreeSet<&str> = tally.failed.iter().map(String::as_str).collect();
+impl Row {
+    fn line(&self) -> String {
+        let tls = if self.has_tls { "yes" } else { "no" };
+        let failed: BTreeSet<&str> = self.tally.failed.iter().map(String::as_str).collect();
         let failed = if failed.is_empty() { "none".to_owned() } else { failed.into_iter().collect::<Vec<_>>().join(", ") };
-        writeln!(table, "| {server} | {from} | {tls} | {} | {failed} |", tally.passed).expect("a String takes everything");
-        println!("{server}: {} tests passed, {:.0} s", tally.passed, took.as_secs_f64());
+        format!("| {} | {} | {tls} | {} | {failed} | {} |", self.server, self.from, self.tally.passed, self.day)
     }
-    table
+}
+
+/// A row for each version, in their order: of several the last. Lines that are no such row are left out.
+fn table(lines: impl Iterator<Item = String>) -> String {
+    let is_of = |line: &String, version: &Version| {
+        let title = line.strip_prefix("| ").and_then(|rest| rest.split_once(" |")).and_then(|(title, _)| title.split_once(' '));
+        title.is_some_and(|(product, number)| version.is(product, number))
+    };
+    let lines: Vec<String> = lines.collect();
+    let rows = VERSIONS.iter().filter_map(|version| lines.iter().rfind(|line| is_of(line, version)));
+    let head = ["| server | from | TLS | passed | failed | on |", "|---|---|---|---|---|---|"].map(str::to_owned);
+    head.iter().chain(rows).map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]
@@ -297,6 +311,15 @@ mod tests {
             tally.add(line);
         }
         assert_eq!(tally, Tally { passed: 13, failed: vec!["a::c".to_owned()] });
+    }
+
+    #[test]
+    fn a_table_keeps_the_newest_row_of_each_version_in_their_order() {
+        let row = |server: &str, passed: usize| format!("| {server} | here | yes | {passed} | none | 2026-01-31 |");
+        let old = table([row("Valkey 9.1.2", 1), row("Redis 6.2.9", 2)].into_iter());
+        let new = table(old.lines().map(str::to_owned).chain([row("Valkey 9.1.3", 3)]));
+        assert_eq!(new.lines().skip(2).collect::<Vec<_>>(), [row("Redis 6.2.9", 2), row("Valkey 9.1.3", 3)]);
+        assert_eq!(table(new.lines().map(str::to_owned)), new);
     }
 
     #[test]
