@@ -12,6 +12,7 @@ use crate::PATIENCE;
 pub struct Bus {
     address: SocketAddr,
     namespace: String,
+    database: u8,
     resp: Option<Resp>,
 }
 
@@ -139,19 +140,26 @@ impl Standing {
 impl Bus {
     /// The namespace `unstale` on this server.
     pub fn new(redis: &Redis) -> Self {
-        Self { address: redis.address(), namespace: "unstale".to_owned(), resp: None }
+        Self { address: redis.address(), namespace: "unstale".to_owned(), database: 0, resp: None }
     }
 
     /// The same streams over another connection, as for another thread.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self { address: self.address, namespace: self.namespace.clone(), resp: None }
+        Self { address: self.address, namespace: self.namespace.clone(), database: self.database, resp: None }
     }
 
     /// The same in another namespace.
     #[must_use]
     pub fn in_namespace(mut self, name: &str) -> Self {
         name.clone_into(&mut self.namespace);
+        self
+    }
+
+    /// The same in another database.
+    #[must_use]
+    pub fn in_database(mut self, number: u8) -> Self {
+        self.database = number;
         self
     }
 
@@ -177,13 +185,21 @@ impl Bus {
         };
         let mut resp = match self.resp.take() {
             Some(resp) => resp,
-            None => Resp::tcp(self.address).map_err(|error| said(&error))?,
+            None => self.connect().map_err(|error| said(&error))?,
         };
         let result = resp.try_cmd(args);
         if !matches!(result, Err(unstale_testkit::Error::Io(_))) {
             self.resp = Some(resp);
         }
         result.map_err(|error| said(&error))
+    }
+
+    fn connect(&self) -> Result<Resp, unstale_testkit::Error> {
+        let mut resp = Resp::tcp(self.address)?;
+        if self.database > 0 {
+            resp.try_cmd(&["SELECT", &self.database.to_string()])?;
+        }
+        Ok(resp)
     }
 
     /// Adds an event to the ordinary stream; returns its id.

@@ -15,6 +15,7 @@ mod world;
 pub use browser::Browser;
 pub use bus::{Bus, Letter, Notice, Standing};
 pub use program::{Outcome, example, program, run};
+pub use rights::Installation;
 pub use sidecar::{Setup, Sidecar};
 pub use world::World;
 

@@ -62,10 +62,15 @@ pub struct Outcome {
 /// # Panics
 /// If it can't be run.
 pub fn run(args: &[&str], environment: &[(&str, &str)]) -> Outcome {
-    let output = command(Path::new(".")).args(args).envs(environment.iter().copied()).stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program().display()));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Outcome { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    Outcome::of(command(Path::new(".")).args(args).envs(environment.iter().copied()))
+}
+
+impl Outcome {
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{}: {error}", program().display()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
 }
 
 /// The program in a directory, without what the environment of the tests may say to it.

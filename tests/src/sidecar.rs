@@ -1,5 +1,6 @@
 //! `unstale run` as a process: started, watched, stopped, killed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -7,15 +8,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value as Json;
-use unstale_testkit::{Redis, wait_until_sync};
+use unstale_testkit::{Certificates, Redis, wait_until_sync};
 
-use crate::{Bus, PATIENCE, program, rights};
+use crate::rights::{self, Installation, Places};
+use crate::{Bus, Outcome, PATIENCE, program};
 
-/// What a sidecar is started with. On a server by itself it gets a user of its own name, with the least rights that `unstale check --acl` prints.
+/// The server that is meant where none is named.
+const MAIN: &str = "main";
+/// In the sidecar's own directory.
+const PASSWORD_FILE: &str = "password";
+
+/// What a sidecar is started with. On each of its servers it gets a user of its own name, with the least rights that `unstale check --acl` prints.
 #[derive(Debug, Default)]
 pub struct Setup {
     name: String,
     url: String,
+    /// Where it gets a user still, by the names of servers.
+    users: BTreeMap<String, Places>,
     config: String,
     args: Vec<String>,
     environment: Vec<(String, String)>,
@@ -24,16 +33,51 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A sidecar on this server, without routes so far.
-    pub fn on(redis: &Redis) -> Self {
-        Self::at(redis.url())
+    /// A sidecar on this server, or on these, without routes so far.
+    pub fn on(installation: &impl Installation) -> Self {
+        let mut setup = Self::at(installation.url());
+        setup.users.insert(MAIN.to_owned(), Places::of(installation));
+        setup
     }
 
-    /// A sidecar on the server at this URL, as when a proxy stands before it.
+    /// A sidecar on the server at this URL, as when a proxy stands before it. If the URL names a user, it stays with that.
     pub fn at(url: impl Into<String>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("e2e{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        Self { name, url: url.into(), ..Self::default() }
+        let (name, url) = (format!("e2e{}", COUNT.fetch_add(1, Ordering::Relaxed)), url.into());
+        let users = Places::at(&url).map(|places| (MAIN.to_owned(), places)).into_iter().collect();
+        Self { name, url, users, ..Self::default() }
+    }
+
+    /// The same servers by another URL.
+    #[must_use]
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// With another server, which caches may name.
+    #[must_use]
+    pub fn server(mut self, name: &str, installation: &impl Installation) -> Self {
+        self.users.insert(name.to_owned(), Places::of(installation));
+        self.redis(name, "url", &installation.url())
+    }
+
+    /// With a setting of one of its servers.
+    #[must_use]
+    pub fn redis(self, name: &str, setting: &str, value: &str) -> Self {
+        self.env(&format!("UNSTALE__REDIS__{}__{}", name.to_uppercase(), setting.to_uppercase()), value)
+    }
+
+    /// Trusts the authority of these certificates, and shows the client's.
+    #[must_use]
+    pub fn tls(self, name: &str, files: &Certificates) -> Self {
+        let path = |file: &str| files.path(file).display().to_string();
+        self.redis(name, "ca", &path("ca.pem")).redis(name, "cert", &path("client.pem")).redis(name, "key", &path("client.key"))
+    }
+
+    /// What its `instance.name` is, and its user on the servers.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// More text for its configuration file.
@@ -95,18 +139,39 @@ impl Setup {
         sidecar
     }
 
-    /// Makes its user now. Otherwise that is done right before it is started, for which the server must be there.
+    /// Makes its users now. Otherwise that is done right before it is started, for which the servers must be there. If `check` refuses the
+    /// configuration none is made, for `run` will refuse it, too.
     ///
     /// # Panics
-    /// If the server isn't there.
+    /// If a server isn't there.
     #[must_use]
     pub fn granted(mut self) -> Self {
         // What can be reached within another network can't be reached from here.
-        if self.network.is_none() {
-            let dir = self.directory();
-            self.url = rights::grant(&self.url, &self.name, self.command(&dir));
+        let users = std::mem::take(&mut self.users);
+        if self.network.is_some() || users.is_empty() {
+            return self;
+        }
+        let (before, user) = (self.environment.len(), self.name.clone());
+        for (name, places) in &users {
+            self = self.redis(name, "username", &user).redis(name, "password_file", PASSWORD_FILE);
+            if !places.sentinels.is_empty() {
+                self = self.redis(name, "sentinel_username", &user).redis(name, "sentinel_password_file", PASSWORD_FILE);
+            }
+        }
+        let printed = serde_json::from_str::<Json>(&self.run(&["check", "--acl", "--json"]).out);
+        match printed {
+            Ok(printed) => users.iter().for_each(|(name, places)| places.grant(&printed, name)),
+            Err(_) => self.environment.truncate(before),
         }
         self
+    }
+
+    /// Runs another command of the program to its end, with all that is set.
+    ///
+    /// # Panics
+    /// If it can't be run.
+    pub fn run(&self, words: &[&str]) -> Outcome {
+        Outcome::of(self.command(&self.directory()).args(words))
     }
 
     /// Starts it without waiting for anything.
@@ -119,26 +184,28 @@ impl Setup {
         let log = dir.path().join("stderr.log");
         let mut command = setup.command(&dir);
         let stderr = File::create(&log).expect("a temporary file can be made");
-        command.arg("run").env("REDIS_URL", &setup.url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        command.arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", crate::program().display()));
         Sidecar { child, name: setup.name, log, exit: None, _dir: dir }
     }
 
-    /// A directory with the configuration file.
+    /// A directory with the configuration file and the password.
     fn directory(&self) -> tempfile::TempDir {
         let dir = tempfile::Builder::new().prefix("unstale-sidecar-").tempdir().expect("a temporary directory can be made");
-        fs::write(dir.path().join("unstale.toml"), &self.config).expect("a temporary file can be written");
+        for (name, text) in [("unstale.toml", self.config.as_str()), (PASSWORD_FILE, rights::PASSWORD)] {
+            fs::write(dir.path().join(name), text).expect("a temporary file can be written");
+        }
         dir
     }
 
-    /// The program with all that is set, but without its server and what it is to do.
+    /// The program with all that is set, but without what it is to do.
     fn command(&self, dir: &tempfile::TempDir) -> Command {
         let mut command = match &self.network {
             Some(network) => program::command_within(network, dir.path()),
             None => program::command(dir.path()),
         };
         // Instance and port are set by environment, so that a test's file and flags are its own.
-        command.env("UNSTALE__INSTANCE__NAME", &self.name).env("UNSTALE__HTTP__BIND", "127.0.0.1:0");
+        command.env("REDIS_URL", &self.url).env("UNSTALE__INSTANCE__NAME", &self.name).env("UNSTALE__HTTP__BIND", "127.0.0.1:0");
         command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

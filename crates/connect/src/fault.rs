@@ -273,6 +273,9 @@ impl From<Error> for Fault {
             ErrorKind::Config | ErrorKind::Url => FaultKind::Config,
             _ => FaultKind::Unreachable,
         };
+        if let Some(text) = about_certificates(readable(&known.text)) {
+            return Self::new(FaultKind::Config, text);
+        }
         let cut_off = error.is_canceled() || known.text == "channel closed";
         Self::new(kind, if cut_off { "the connection ended before the answer came" } else { readable(&known.text) })
     }
@@ -286,6 +289,37 @@ fn readable(text: &str) -> &str {
         .or_else(|| quoted("error: \""))
         .or_else(|| inner().map(|error| error.trim_end_matches([' ', '}'])))
         .unwrap_or(text)
+}
+
+/// What rustls says of certificates, and what to do about it. Names are in its debugging form, as in `presented: ["DnsName(\"a.example\")"]`.
+fn about_certificates(text: &str) -> Option<String> {
+    let of = |kind: &str| text.strip_prefix(kind).and_then(|rest| rest.strip_prefix('('));
+    let begins = |rest: &str, words: &[&str]| words.iter().any(|word| rest.starts_with(word));
+    if let Some(what) = of("InvalidCertificate") {
+        let names = what.split_once("presented: [").and_then(|(_, names)| names.split(']').next()).unwrap_or_default();
+        let names = names.replace("DnsName(", "").replace("IpAddress(", "").replace(['\\', '"', ')'], "");
+        return Some(match what {
+            _ if begins(what, &["UnknownIssuer", "BadSignature"]) => {
+                "the authority that signed its certificate isn't trusted here: let `ca` name that authority's PEM file".to_owned()
+            }
+            _ if what.starts_with("NotValidForName") => format!(
+                "its certificate isn't for the name or address by which it is reached, but for: {names}. Write such a name into `url`, or have \
+                 the certificate made for this one"
+            ),
+            _ if begins(what, &["Expired", "NotValidYet"]) => {
+                "its certificate has expired or isn't valid yet: renew it there, or set the clock here".to_owned()
+            }
+            _ => format!("its certificate is of no use: {}", what.trim_end_matches(')')),
+        });
+    }
+    let alert = of("AlertReceived")?;
+    let good_one = "let `cert` and `key` name one that its `tls-ca-cert-file` vouches for";
+    match alert.trim_end_matches(')') {
+        "CertificateRequired" => Some(format!("it wants to see a certificate: {good_one}")),
+        "UnknownCA" | "BadCertificate" | "DecryptError" => Some(format!("it doesn't trust our certificate: {good_one}")),
+        "CertificateExpired" => Some("our certificate has expired: renew what `cert` and `key` name".to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -367,7 +401,7 @@ mod tests {
         let unknown = fault(r#"Custom { kind: Uncategorized, error: "failed to lookup address information" }"#);
         assert_eq!(unknown.text, "failed to lookup address information");
         let tls = fault("Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }");
-        assert_eq!(tls.text, "InvalidCertificate(UnknownIssuer)");
+        assert!(tls.kind == FaultKind::Config && tls.text.contains("let `ca` name"), "{tls}");
         for cut_off in [Error::new_canceled(), Error::new(ErrorKind::Unknown, "channel closed")] {
             assert_eq!(Fault::from(cut_off).text, "the connection ended before the answer came");
         }

@@ -36,6 +36,8 @@ use crate::wire::{Command, Reply};
 const REDIRECTS: usize = 5;
 /// How long the connection to a node without slots is kept after its last use.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long to wait before a connection is opened anew that couldn't be.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Keys that were deleted, or not, by one command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -361,9 +363,16 @@ impl Nodes {
             };
             let masters = map.as_ref().map_or(&[][..], |map| map.masters());
             self.forget_idle(masters);
-            // Those that can't even be opened for want of a file were refused when the site was.
-            let links = masters.iter().filter_map(|host| Some((host.clone(), self.client(host).ok()?.link())));
-            let links: Vec<(Host, watch::Receiver<Link>)> = links.collect();
+            let links = masters.iter().map(|host| Ok((host.clone(), self.client(host)?.link())));
+            let links = match links.collect::<Result<Vec<(Host, watch::Receiver<Link>)>, Fault>>() {
+                Ok(links) => links,
+                // A file of the settings has become unusable since the site was opened.
+                Err(fault) => {
+                    self.tell(Err(fault), *failovers.borrow() + 1);
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
             let now: Vec<(&Host, Link)> = links.iter().map(|(host, link)| (host, link.borrow().clone())).collect();
             if map.is_some() && known.shows_failover(&now) {
                 failovers.send_modify(|number| *number += 1);

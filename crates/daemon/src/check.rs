@@ -2,12 +2,13 @@
 //!
 //! Changes nothing, here or in Redis.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
 use serde::Serialize;
-use unstale_connect::{Client, Fault, FaultKind, Place, Role, Site};
+use unstale_connect::{Client, Fault, FaultKind, Link, Place, Role, Site};
 
 use crate::config::Loaded;
 use crate::rights::{self, Use};
@@ -113,11 +114,11 @@ struct Look<'a> {
 
 impl Look<'_> {
     async fn at_server(&mut self) {
-        let client = match connect(self.loaded, self.name).await {
-            Ok(client) => client,
+        let (site, client) = match reach(self.loaded, self.name).await {
+            Ok(reached) => reached,
             Err(error) => return self.report.fail(&self.what, error.text, error.help),
         };
-        let done = self.at_details(&client).await;
+        let done = self.at_details(&site, &client).await;
         if let Err(fault) = done {
             let help = if fault.is_denied() {
                 "run `unstale check --acl` for the rights that are needed"
@@ -129,8 +130,8 @@ impl Look<'_> {
         client.close();
     }
 
-    async fn at_details(&mut self, client: &Client) -> Result<(), Fault> {
-        if !self.at_rights(client).await? || !self.at_version(client).await? {
+    async fn at_details(&mut self, site: &Site, client: &Client) -> Result<(), Fault> {
+        if !self.at_rights(site, client).await? || !self.at_version(client).await? {
             return Ok(());
         }
         self.at_replication(client).await?;
@@ -156,15 +157,22 @@ impl Look<'_> {
         Ok(true)
     }
 
-    async fn at_rights(&mut self, client: &Client) -> Result<bool, Fault> {
-        let missing = rights::missing(client, &self.loaded.config, self.loaded, self.name, self.role).await?;
+    /// On a cluster each node has users of its own, and a user is soon forgotten on one of them.
+    async fn at_rights(&mut self, site: &Site, client: &Client) -> Result<bool, Fault> {
+        let servers = if self.role.is_cluster { site.store("unstale-cli")?.masters().await?.clients } else { vec![client.clone()] };
+        let mut missing = BTreeSet::new();
+        for server in &servers {
+            missing.extend(rights::missing(server, &self.loaded.config, self.loaded, self.name, self.role).await?);
+        }
+        let rules = missing.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
         if missing.is_empty() {
             self.report.ok(&self.what, "all rights are there");
         } else {
-            let help = format!("grant them: `ACL SETUSER NAME {}`; `unstale check --acl` prints the whole user", missing.join(" "));
-            self.report.fail(&self.what, format!("the user lacks {} of its rights: {}", missing.len(), missing.join(" ")), help);
+            let nodes = if self.role.is_cluster { " on every node" } else { "" };
+            let help = format!("grant them{nodes}: `ACL SETUSER NAME {rules}`; `unstale check --acl` prints the whole user");
+            self.report.fail(&self.what, format!("the user lacks {} of its rights: {rules}", missing.len()), help);
         }
-        Ok(!missing.iter().any(|rule| rule == "+info" || rule == "+ping"))
+        Ok(!missing.contains("+info") && !missing.contains("+ping"))
     }
 
     async fn at_replication(&mut self, client: &Client) -> Result<(), Fault> {
@@ -263,6 +271,10 @@ impl fmt::Display for NoConnection {
 /// # Errors
 /// Why it isn't.
 pub async fn connect(loaded: &Loaded, name: &str) -> Result<Client, NoConnection> {
+    reach(loaded, name).await.map(|(_, client)| client)
+}
+
+async fn reach(loaded: &Loaded, name: &str) -> Result<(Site, Client), NoConnection> {
     let lost = |text: String| NoConnection {
         text,
         help: format!("check `[redis.{name}]`; `unstale config show` says where each value comes from"),
@@ -277,19 +289,24 @@ pub async fn connect(loaded: &Loaded, name: &str) -> Result<Client, NoConnection
     let place = if name == loaded.config.bus.redis { Place::Key(&key) } else { Place::Any };
     let client = site.client(place, Role::Commands, "unstale-cli").map_err(|fault| lost(fault.to_string()))?;
     match client.ready(within).await {
-        Ok(_) => Ok(client),
+        Ok(_) => Ok((site, client)),
         Err(fault) => {
+            // What a command is told is only that there is no connection; the link knows why.
+            let fault = if let Link::Down { why, .. } = &*client.link().borrow() { why.clone() } else { fault };
             let why = fault.text.replace(&format!("{url}: "), "");
-            let help = advice(Fault::from_server(&why).kind, name);
-            Err(NoConnection { text: format!("can't use {url}: {why}"), help })
+            Err(NoConnection { text: format!("can't use {url}: {why}"), help: advice(fault.kind, name) })
         }
     }
 }
 
 fn advice(kind: FaultKind, name: &str) -> String {
     match kind {
-        FaultKind::Unauthenticated => format!("set `redis.{name}.username` and `redis.{name}.password_file`, or write both into the URL"),
+        FaultKind::Unauthenticated => format!(
+            "set `redis.{name}.username` and `redis.{name}.password_file`, or write both into the URL; sentinels have users of their own: \
+             `redis.{name}.sentinel_username` and `redis.{name}.sentinel_password_file`"
+        ),
         FaultKind::Denied => "run `unstale check --acl` for the rights that are needed".to_owned(),
+        FaultKind::Config => format!("see `ca`, `cert` and `key` under `[redis.{name}]`, and the server's own certificate"),
         FaultKind::Loading => "the server is still loading its data; try again soon".to_owned(),
         _ => format!("start Redis there, or set `redis.{name}.url` (or `REDIS_URL`) to where it is"),
     }

@@ -35,10 +35,9 @@ pub async fn check(loaded: &Loaded, args: &cli::Check) -> Exit {
 }
 
 fn print_acl(loaded: &Loaded, as_json: bool) -> Exit {
-    let servers = rights::servers_in_use(loaded);
-    let acls = servers.iter().map(|(name, role)| (name.as_str(), rights::acl(loaded, name, *role))).collect::<Vec<_>>();
+    let acls = rights::acls(loaded);
     if as_json {
-        print(Value::from(acls.into_iter().map(|(name, acl)| (name.to_owned(), acl.into())).collect::<Map<_, _>>()));
+        print(Value::from(acls.into_iter().map(|(name, acl)| (name, acl.into())).collect::<Map<_, _>>()));
     } else {
         for (name, acl) in acls {
             print(format_args!("# redis.{name}\n{acl}"));

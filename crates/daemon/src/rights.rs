@@ -3,7 +3,7 @@
 //! Every trial is a command in a form that changes nothing: it names what doesn't exist, or carries an argument that Redis refuses after
 //! it has looked at the rights.
 
-use unstale_connect::{Client, Fault};
+use unstale_connect::{Client, Endpoint, Fault};
 use unstale_events::glob;
 use unstale_router::{Cache, Store};
 use unstale_source::Names;
@@ -19,6 +19,8 @@ pub struct Use {
     pub is_cache: bool,
     /// It is a cluster.
     pub is_cluster: bool,
+    /// It isn't database 0 that is used.
+    pub is_numbered: bool,
 }
 
 /// The servers that are used at all, with what for.
@@ -29,6 +31,7 @@ pub fn servers_in_use(loaded: &Loaded) -> Vec<(String, Use)> {
         is_bus: *name == config.bus.redis,
         is_cache: caches().any(|(_, cache)| config.home(cache) == name),
         is_cluster: config.is_cluster(name),
+        is_numbered: config.redis[name].server().is_ok_and(|server| server.url.database > 0),
     };
     config.redis.keys().map(|name| (name.clone(), uses(name))).filter(|(_, role)| role.is_bus || role.is_cache).collect()
 }
@@ -106,23 +109,53 @@ const CLUSTER: [Right; 4] = [
     right("+asking", "ASKING"),
 ];
 
+/// For those of which another database than the first is used.
+const NUMBERED: [Right; 1] = [right("+select", "SELECT no-number")];
+
 fn rights(role: Use) -> Vec<&'static Right> {
     let cluster = if role.is_cluster { CLUSTER.as_slice() } else { &[] };
     let bus = if role.is_bus { BUS.as_slice() } else { &[] };
     let cache = if role.is_cache { CACHE.as_slice() } else { &[] };
-    let mut rights = COMMON.iter().chain(bus).chain(cache).chain(cluster).collect::<Vec<_>>();
+    let numbered = if role.is_numbered { NUMBERED.as_slice() } else { &[] };
+    let mut rights = COMMON.iter().chain(bus).chain(cache).chain(cluster).chain(numbered).collect::<Vec<_>>();
     rights.sort_by_key(|right| right.rule);
     rights.dedup_by_key(|right| right.rule);
     rights
 }
 
+/// For sentinels, which have users of their own: to hear of a new master and to ask for it.
+const SENTINELS: &str =
+    "resetkeys resetchannels &+switch-master -@all +client|id +client|setname +sentinel|get-master-addr-by-name +sentinel|master +subscribe";
+
+/// The least rights on each server in use, and on the sentinels of those that have some: what they are for, and the command that makes a user
+/// with them.
+pub fn acls(loaded: &Loaded) -> Vec<(String, String)> {
+    let mut acls = Vec::new();
+    for (name, role) in servers_in_use(loaded) {
+        let sentinels = sentinel_acl(loaded, &name).map(|acl| (format!("{name} sentinels"), acl));
+        acls.push((name.clone(), acl(loaded, &name, role)));
+        acls.extend(sentinels);
+    }
+    acls
+}
+
+fn sentinel_acl(loaded: &Loaded, name: &str) -> Option<String> {
+    let redis = loaded.config.redis.get(name)?;
+    let server = redis.server().ok().filter(|server| matches!(server.url.endpoint, Endpoint::Sentinel { .. }))?;
+    let user = server.sentinel_username.unwrap_or_else(|| USER.to_owned());
+    Some(format!("ACL SETUSER {user} on >PASSWORD {SENTINELS}"))
+}
+
+/// The user that is printed if the settings name none.
+const USER: &str = "unstale";
+
 /// The least rights, as the command that makes a user with them.
-pub fn acl(loaded: &Loaded, server: &str, role: Use) -> String {
+fn acl(loaded: &Loaded, server: &str, role: Use) -> String {
     let redis = loaded.config.redis.get(server);
     let user = redis.and_then(|redis| redis.server().ok()).and_then(|server| server.user().map(str::to_owned));
     let mut words = vec![
         "ACL SETUSER".to_owned(),
-        user.unwrap_or_else(|| "unstale".to_owned()),
+        user.unwrap_or_else(|| USER.to_owned()),
         "on >PASSWORD resetkeys resetchannels -@all".to_owned(),
     ];
     words.extend(key_patterns(loaded, server, role).iter().map(|pattern| quoted(&format!("~{pattern}"))));

@@ -47,7 +47,7 @@ impl ClusterBuilder {
     /// Clients and nodes speak TLS, with the files given, and clients show a certificate. Tests still look at nodes without it.
     #[must_use]
     pub fn tls(mut self, cert: &Path, key: &Path, ca: &Path) -> Self {
-        self.node = self.node.tls_beside(cert, key, ca).args(["--tls-cluster", "yes"]);
+        self.node = self.node.tls(cert, key, Some(ca)).args(["--tls-cluster", "yes"]);
         self
     }
 

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -43,23 +43,12 @@ pub fn server_has_tls() -> bool {
     String::from_utf8_lossy(&said).contains("No tls-cert-file")
 }
 
-/// Whether a server speaks TLS.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Tls {
-    #[default]
-    No,
-    /// On its port.
-    Only,
-    /// On a port of its own beside the other, on which tests look at it.
-    Beside,
-}
-
 /// What a server is started with.
 #[derive(Debug, Default, Clone)]
 pub struct Builder {
     args: Vec<String>,
     unix: bool,
-    tls: Tls,
+    tls: bool,
     is_node: bool,
     password: Option<String>,
     /// Of a sentinel: it needs a file that it can write to.
@@ -88,24 +77,15 @@ impl Builder {
         self
     }
 
-    /// Speaks TLS only on its port, with the files given; `ca` is what client certificates must be signed by, if clients need one.
+    /// Speaks TLS with its clients and its peers, with the files given, on a port beside the one at which tests look at it; `ca` is what client
+    /// certificates must be signed by, if clients need one.
     #[must_use]
     pub fn tls(mut self, cert: &Path, key: &Path, ca: Option<&Path>) -> Self {
-        self.tls = Tls::Only;
-        self.args(["--port", "0", "--tls-port", "{port}"]).certificates(cert, key, ca)
-    }
-
-    /// Speaks TLS on a port beside its own, and to its peers; for servers of which there are several.
-    #[must_use]
-    pub(crate) fn tls_beside(mut self, cert: &Path, key: &Path, ca: &Path) -> Self {
-        self.tls = Tls::Beside;
-        self.args(["--tls-port", "{tls_port}", "--tls-replication", "yes"]).certificates(cert, key, Some(ca))
-    }
-
-    fn certificates(self, cert: &Path, key: &Path, ca: Option<&Path>) -> Self {
+        self.tls = true;
         let clients = if ca.is_some() { "yes" } else { "no" };
         let (cert, key, ca) = (shown(cert), shown(key), shown(ca.unwrap_or(cert)));
-        self.args(["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca, "--tls-auth-clients", clients])
+        let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+        self.args(["--tls-port", "{tls_port}", "--tls-replication", "yes", "--tls-auth-clients", clients]).args(files)
     }
 
     /// Wants this password of its clients and of its replicas; [`Redis::resp`] gives it.
@@ -149,7 +129,7 @@ impl Builder {
         } else {
             (Port::reserve(), None)
         };
-        let tls_port = (self.tls == Tls::Beside).then(Port::reserve);
+        let tls_port = self.tls.then(Port::reserve);
         if let Some(lines) = &self.file {
             fs::write(dir.path().join(SENTINEL_FILE), lines).expect("a file can be written to one's own directory");
         }
@@ -211,7 +191,7 @@ impl Redis {
 
     /// `redis://127.0.0.1:PORT`, or `rediss://…` if it speaks TLS.
     pub fn url(&self) -> String {
-        let scheme = if self.builder.tls == Tls::No { "redis" } else { "rediss" };
+        let scheme = if self.builder.tls { "rediss" } else { "redis" };
         format!("{scheme}://{}", self.public_address())
     }
 
@@ -393,9 +373,6 @@ impl Redis {
             panic!("redis-server on port {} exited with {status}\n{}", self.port(), self.log());
         }
         let state = |error: io::Error| format!("{error}\n{}", self.log());
-        if self.builder.tls == Tls::Only {
-            return TcpStream::connect(self.address()).map(drop).map_err(state);
-        }
         match self.try_resp().map_err(state)?.try_cmd(&["PING"]) {
             Err(crate::Error::Server(text)) if text.starts_with("NOAUTH") => Ok(()),
             answer => answer.map(drop).map_err(|error| error.to_string()),

@@ -29,8 +29,8 @@ impl SentinelsBuilder {
     /// Clients, servers and sentinels speak TLS, with the files given, and clients show a certificate. Tests still look at them without it.
     #[must_use]
     pub fn tls(mut self, cert: &Path, key: &Path, ca: &Path) -> Self {
-        self.server = self.server.tls_beside(cert, key, ca);
-        self.sentinel = self.sentinel.tls_beside(cert, key, ca);
+        self.server = self.server.tls(cert, key, Some(ca));
+        self.sentinel = self.sentinel.tls(cert, key, Some(ca));
         self
     }
 

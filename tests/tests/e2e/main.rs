@@ -7,6 +7,7 @@ mod clients;
 mod effects;
 mod everywhere;
 mod faults;
+mod installations;
 mod instances;
 mod loss;
 mod notices;

@@ -57,8 +57,8 @@ impl Two {
     }
 
     fn setup(near: &Redis, far: &Redis) -> Setup {
-        let servers = format!("[redis.far]\nurl = \"{0}\"\n[redis.deep]\nurl = \"{0}/1\"\n", far.url());
-        Setup::on(near).config(ROUTES).config(&servers).set("retry.budget=400ms")
+        let deep = format!("{}/1", far.url());
+        Setup::on(near).config(ROUTES).server("far", far).server("deep", far).redis("deep", "url", &deep).set("retry.budget=400ms")
     }
 
     /// Makes keys on the far server.

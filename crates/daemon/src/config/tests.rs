@@ -358,7 +358,7 @@ fn beyond_loopback_with_a_token_is_fine() {
     let path = case.write("token", "t0k3n\n");
     let case = case.env("UNSTALE__HTTP__BIND", "0.0.0.0:0").env("UNSTALE__HTTP__TOKEN_FILE", &path);
     let config = case.config();
-    assert_eq!(config.http.token().unwrap().as_ref().map(Secret::reveal), Some("t0k3n"));
+    assert_eq!(config.http.token().unwrap().as_ref().map(unstale_connect::Secret::reveal), Some("t0k3n"));
 }
 
 #[test]

@@ -22,8 +22,7 @@ struct Stage {
 impl Stage {
     fn start() -> Self {
         let (near, far) = (Redis::start_sync(), now(Cluster::start(3, 1)));
-        let servers = format!("[redis.far]\nurl = \"{}\"\n", far.url());
-        let start = |_| Setup::on(&near).config(ROUTES).config(&servers).start(&near);
+        let start = |_| Setup::on(&near).config(ROUTES).server("far", &far).start(&near);
         let sidecars: Vec<Sidecar> = (0..SIDECARS).map(start).collect();
         for sidecar in &sidecars {
             sidecar.wait_log("server=\"far\"");
@@ -156,7 +155,7 @@ fn the_bus_in_one_slot(stage: &Stage) {
     let owner = stage.far.owner_of("{unstale}:events");
     let mut bus = Bus::new(stage.far.node(owner)).in_namespace("{unstale}");
     let routes = ROUTES.replace("redis = \"far\"\n", "");
-    let mut sidecar = Setup::at(stage.far.url()).config(&routes).namespace("{unstale}").spawn();
+    let mut sidecar = Setup::on(&stage.far).config(&routes).namespace("{unstale}").spawn();
     sidecar.ready(&mut bus);
     seed(&stage.far, &things(0..COUNT));
     bus.add_all(&changed(0..COUNT));

@@ -18,8 +18,7 @@ struct Stage {
 impl Stage {
     fn start() -> Self {
         let (near, far) = (Redis::start_sync(), now(Sentinels::start(1)));
-        let servers = format!("[redis.far]\nurl = \"{}\"\n", far.url());
-        let sidecar = Setup::on(&near).config(ROUTES).config(&servers).start(&near);
+        let sidecar = Setup::on(&near).config(ROUTES).server("far", &far).start(&near);
         sidecar.wait_log("server=\"far\"");
         Self { sidecar, bus: Bus::new(&near), _near: near, far }
     }
@@ -119,7 +118,7 @@ fn a_bus_behind_sentinels_goes_on_with_the_new_master() {
     let all = now(Sentinels::start(1));
     let mut bus = Bus::new(all.server(all.master()));
     let routes = ROUTES.replace("redis = \"far\"\n", "");
-    let mut sidecar = Setup::at(all.url()).config(&routes).spawn();
+    let mut sidecar = Setup::on(&all).config(&routes).spawn();
     sidecar.ready(&mut bus);
     bus.seed(things(0..COUNT));
     bus.add_all(&changed(0..COUNT));
