@@ -151,8 +151,10 @@ impl Setup {
         if self.network.is_some() || users.is_empty() {
             return self;
         }
-        let (before, user) = (self.environment.len(), self.name.clone());
+        let before = self.environment.len();
         for (name, places) in &users {
+            // One server may have two names, each with rights of its own.
+            let user = if name == MAIN { self.name.clone() } else { format!("{}-{name}", self.name) };
             self = self.redis(name, "username", &user).redis(name, "password_file", PASSWORD_FILE);
             if !places.sentinels.is_empty() {
                 self = self.redis(name, "sentinel_username", &user).redis(name, "sentinel_password_file", PASSWORD_FILE);

@@ -155,7 +155,8 @@ impl Server {
         check(self.connect_timeout.is_zero(), "`connect_timeout` must be above zero");
         check(self.command_timeout.is_zero(), "`command_timeout` must be above zero");
         if problems.is_empty() {
-            problems.extend(Files::of(self).and_then(|files| if self.url.tls { tls::config(self, &files).map(drop) } else { Ok(()) }).err());
+            problems
+                .extend(Files::of(self).and_then(|files| if self.url.tls { tls::config(self, &files).map(drop) } else { Ok(()) }).err());
         }
         problems
     }

@@ -12,6 +12,7 @@ use crate::config::{Config, Loaded};
 
 /// What a server is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct Use {
     /// It holds streams and notices.
     pub is_bus: bool,
@@ -124,8 +125,7 @@ fn rights(role: Use) -> Vec<&'static Right> {
 }
 
 /// For sentinels, which have users of their own: to hear of a new master and to ask for it.
-const SENTINELS: &str =
-    "resetkeys resetchannels &+switch-master -@all +client|id +client|setname +sentinel|get-master-addr-by-name +sentinel|master +subscribe";
+const SENTINELS: &str = "resetkeys resetchannels &+switch-master -@all +client|id +client|setname +sentinel|get-master-addr-by-name +sentinel|master +subscribe";
 
 /// The least rights on each server in use, and on the sentinels of those that have some: what they are for, and the command that makes a user
 /// with them.
@@ -153,11 +153,8 @@ const USER: &str = "unstale";
 fn acl(loaded: &Loaded, server: &str, role: Use) -> String {
     let redis = loaded.config.redis.get(server);
     let user = redis.and_then(|redis| redis.server().ok()).and_then(|server| server.user().map(str::to_owned));
-    let mut words = vec![
-        "ACL SETUSER".to_owned(),
-        user.unwrap_or_else(|| USER.to_owned()),
-        "on >PASSWORD resetkeys resetchannels -@all".to_owned(),
-    ];
+    let mut words =
+        vec!["ACL SETUSER".to_owned(), user.unwrap_or_else(|| USER.to_owned()), "on >PASSWORD resetkeys resetchannels -@all".to_owned()];
     words.extend(key_patterns(loaded, server, role).iter().map(|pattern| quoted(&format!("~{pattern}"))));
     words.extend(channels(loaded, role).iter().map(|channel| quoted(&format!("&{channel}"))));
     words.extend(rights(role).iter().map(|right| right.rule.to_owned()));

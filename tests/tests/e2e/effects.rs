@@ -202,8 +202,10 @@ fn an_event_of_many_keys_is_announced_in_parts() {
     let id = world.add(&["type", "Changed", "k", &serde_json::to_string(&keys).expect("texts are JSON")]);
     world.wait_settled();
     let notices = world.notices();
-    let sizes: Vec<usize> = notices.iter().map(|notice| notice.keys().len()).collect();
-    assert_eq!(sizes, [1000, 1000, 500]);
+    // A busy machine may not hear the answer to a part in time, and then that part is done and announced once more.
+    let mut parts: Vec<Vec<String>> = notices.iter().map(unstale_tests::Notice::keys).collect();
+    parts.dedup();
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [1000, 1000, 500], "{}", world.sidecar.log());
     assert!(notices.iter().all(|notice| notice.events() == [id.clone()]));
     assert_eq!(world.keys(), [].into());
 }

@@ -1,7 +1,6 @@
 //! Every kind of installation that a URL can name, by TLS where the server has it, and always with the least rights: `check` finds nothing
 //! wrong and names what is, events are worked off, also after a failover, and renewed passwords and certificates are taken.
 
-
 use unstale_testkit::{Certificates, Cluster, Redis, Sentinels, server_has_tls, wait_until_sync};
 use unstale_tests::{Bus, Installation, PATIENCE, Setup, Sidecar};
 

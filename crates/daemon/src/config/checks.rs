@@ -283,7 +283,8 @@ impl Redis {
         let mut server = url.parse::<Server>().map_err(|error| format!("`url`: {error}"))?;
         server.username.clone_from(&self.username);
         server.sentinel_username.clone_from(&self.sentinel_username);
-        [server.password, server.sentinel_password] = [&self.password_file, &self.sentinel_password_file].map(|path| path.clone().map(Password::File));
+        [server.password, server.sentinel_password] =
+            [&self.password_file, &self.sentinel_password_file].map(|path| path.clone().map(Password::File));
         (server.ca, server.cert, server.key) = (self.ca.clone(), self.cert.clone(), self.key.clone());
         (server.connect_timeout, server.command_timeout) = (self.connect_timeout, self.command_timeout);
         Ok(server)

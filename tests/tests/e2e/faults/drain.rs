@@ -5,11 +5,7 @@ use std::time::{Duration, Instant};
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, World};
 
-use super::kit::{Flow, TELLING, assert_nothing_lost, back, clock, pending, publish, routes, slow, wait_given_up, wait_pending};
-
-fn slow_keys(count: usize) -> std::collections::BTreeSet<String> {
-    (0..count).map(|number| format!("slow:{number}")).collect()
-}
+use super::kit::{Flow, TELLING, assert_nothing_lost, back, clock, pending, publish, routes, slow, slows, wait_given_up, wait_pending};
 
 #[test]
 fn told_to_end_in_mid_flow_it_finishes_what_it_read() {
@@ -61,7 +57,7 @@ fn past_its_deadline_it_ends_with_3_and_the_next_one_finishes_the_work() {
     assert_eq!(pending(&mut world, "events").len(), 5);
     let _next = Setup::on(&world.redis).config(&routes()).start(&world.redis);
     world.wait_settled();
-    assert_nothing_lost(&mut world, &slow_keys(5));
+    assert_nothing_lost(&mut world, &slows(0..5));
 }
 
 /// What was given up when the budget was spent isn't done.
@@ -88,7 +84,7 @@ fn draining_it_goes_on_trying_until_the_deadline() {
     wait_given_up(&sidecar, 1);
     back(&mut redis, &mut bus);
     assert_eq!(sidecar.wait(), Some(0), "{}", sidecar.log());
-    assert_nothing_lost(&mut bus, &slow_keys(5));
+    assert_nothing_lost(&mut bus, &slows(0..5));
 }
 
 #[test]
@@ -123,5 +119,5 @@ fn the_lease_is_handed_over_at_once() {
     assert!(took <= 1000, "{took} ms");
     assert_eq!(fleet[position].wait(), Some(0), "{}", fleet[position].log());
     bus.wait_settled();
-    assert_nothing_lost(&mut bus, &slow_keys(5));
+    assert_nothing_lost(&mut bus, &slows(0..5));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use unstale_testkit::Redis;
 use unstale_tests::{Bus, Setup};
 
-use super::kit::{assert_nothing_lost, pass, publish, routes, things, wait_pending};
+use super::kit::{assert_nothing_lost, pass, publish, routes, slows, things, wait_pending};
 
 /// A network namespace that reaches the host over one cable.
 struct Network {
@@ -76,6 +76,5 @@ fn a_network_that_drops_every_packet_costs_no_event() {
     eprintln!("after a network that dropped every packet all was done {:?} after it was back", back.elapsed());
     let log = sidecar.log();
     assert_eq!(log.matches("Redis can't be reached").count(), 1, "{log}");
-    let slow = (0..20).map(|number| format!("slow:{number}"));
-    assert_nothing_lost(&mut bus, &things(0..120).into_iter().chain(slow).collect());
+    assert_nothing_lost(&mut bus, &(&things(0..120) | &slows(0..20)));
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
-use super::kit::{ROUTES, Random, added_at, assert_nothing_lost, clock, pending, publish, routes, slow, things, wait_pending};
+use super::kit::{ROUTES, Random, added_at, assert_nothing_lost, clock, pending, publish, routes, slow, slows, things, wait_pending};
 
 fn fleet(redis: &Redis, size: usize, config: &str) -> Vec<Sidecar> {
     let mut bus = Bus::new(redis);
@@ -112,7 +112,7 @@ fn what_a_killed_stand_by_held_of_the_critical_stream_is_taken_over() {
     eprintln!("taken over after {} ms, {} ms after it was added", again.at() - killed, again.at() - added_at(&id));
     assert!(again.at() - killed <= 4000, "{again:?}");
     bus.wait_settled();
-    assert_nothing_lost(&mut bus, &(0..number).map(|number| format!("slow:{number}")).collect());
+    assert_nothing_lost(&mut bus, &slows(0..number));
 }
 
 #[test]

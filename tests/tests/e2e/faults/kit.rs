@@ -85,6 +85,11 @@ pub(crate) fn things(numbers: Range<usize>) -> BTreeSet<String> {
     numbers.map(|number| format!("thing:{number}")).collect()
 }
 
+/// Those of the slow cache.
+pub(crate) fn slows(numbers: Range<usize>) -> BTreeSet<String> {
+    numbers.map(|number| format!("slow:{number}")).collect()
+}
+
 /// All keys that the notice log announces, after a look at its numbers: they begin at 1 and none is missing.
 #[track_caller]
 pub(crate) fn announced(bus: &mut Bus) -> BTreeSet<String> {
@@ -156,6 +161,32 @@ pub(crate) fn wait_given_up(sidecar: &Sidecar, times: usize) {
         let log = sidecar.log();
         let failed = log.lines().filter(|line| line.contains(" failed=") && !line.contains(" failed=0") && line.contains("DEBUG"));
         if failed.count() >= times { Ok(()) } else { Err(log) }
+    });
+}
+
+/// The status, and the codes of its reasons.
+pub(crate) fn health(sidecar: &Sidecar) -> (String, Vec<String>) {
+    let (_, body) = sidecar.get("/healthz");
+    let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    let codes = json["reasons"].as_array().into_iter().flatten().map(|reason| reason["code"].as_str().unwrap_or_default().to_owned());
+    (json["status"].as_str().unwrap_or_default().to_owned(), codes.collect())
+}
+
+/// Waits until one of the reasons has this code.
+#[track_caller]
+pub(crate) fn wait_code(sidecar: &Sidecar, code: &str) {
+    wait_until_sync(&format!("health to say {code}"), PATIENCE, || {
+        let health = health(sidecar);
+        if health.1.iter().any(|known| known == code) { Ok(()) } else { Err(format!("{health:?}\n{}", sidecar.log())) }
+    });
+}
+
+/// Waits until nothing is said but, perhaps, that some deliveries failed lately.
+#[track_caller]
+pub(crate) fn wait_well(sidecar: &Sidecar) {
+    wait_until_sync("health to be well again", PATIENCE, || {
+        let health = health(sidecar);
+        if health.1.iter().all(|code| code == "errors") { Ok(()) } else { Err(format!("{health:?}")) }
     });
 }
 

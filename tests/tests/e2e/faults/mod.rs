@@ -5,6 +5,7 @@ mod drain;
 mod dropped;
 mod fleet;
 mod flood;
+mod full_speed;
 mod kills;
 mod kit;
 mod outages;

@@ -6,7 +6,8 @@ use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar, World};
 
 use super::kit::{
-    TELLING, announced, assert_nothing_lost, back, cpu_time, pass, pending, publish, routes, slow, things, wait_given_up, wait_pending,
+    TELLING, announced, assert_nothing_lost, back, cpu_time, pass, pending, publish, routes, slow, slows, things, wait_given_up,
+    wait_pending,
 };
 
 /// How long the outages last in which processor time is measured.
@@ -54,8 +55,7 @@ fn a_paused_redis_costs_no_event_and_no_processor_time() {
     world.redis.resume();
     publish(&mut world, "events", "Changed", 100..200);
     world.wait_settled();
-    let slow = (0..50).map(|number| format!("slow:{number}"));
-    assert_nothing_lost(&mut world, &things(100..200).into_iter().chain(slow).collect());
+    assert_nothing_lost(&mut world, &(&things(100..200) | &slows(0..50)));
     recovered(&world.sidecar);
 }
 
@@ -99,8 +99,7 @@ fn p1_5_a_redis_that_is_killed_and_keeps_its_data_loses_nothing() {
     back(&mut redis, &mut bus);
     publish(&mut bus, "events", "Changed", 500..600);
     bus.wait_settled();
-    let slow = (0..50).map(|number| format!("slow:{number}"));
-    assert_nothing_lost(&mut bus, &things(0..600).into_iter().chain(slow).collect());
+    assert_nothing_lost(&mut bus, &(&things(0..600) | &slows(0..50)));
     recovered(&sidecar);
 }
 
@@ -131,8 +130,7 @@ fn finish_after_an_outage() -> Duration {
     bus.wait_done();
     let took = answered.elapsed();
     eprintln!("after a restart of Redis all was done {took:?} after its first answer");
-    let slow = (0..100).map(|number| format!("slow:{number}"));
-    assert_nothing_lost(&mut bus, &things(0..120).into_iter().chain(slow).collect());
+    assert_nothing_lost(&mut bus, &(&things(0..120) | &slows(0..100)));
     took
 }
 
@@ -159,7 +157,7 @@ fn p1_10_outages_that_come_again_and_again_bury_nobody() {
         back(&mut redis, &mut bus);
     }
     bus.wait_settled();
-    assert_nothing_lost(&mut bus, &(0..5).map(|number| format!("slow:{number}")).collect());
+    assert_nothing_lost(&mut bus, &slows(0..5));
 }
 
 #[test]

@@ -6,35 +6,10 @@ use std::time::{Duration, Instant};
 use unstale_testkit::{Fault, FaultProxy, Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
-use super::kit::{assert_nothing_lost, back, publish, routes, things, wait_pending};
+use super::kit::{assert_nothing_lost, back, health, pass, publish, routes, slows, things, wait_code, wait_pending, wait_well};
 
 /// How many commands a second a sidecar may send, those within its scripts included: an idle one sends some 25.
 const COMMANDS: u64 = 150;
-
-/// The status, and the codes of its reasons.
-fn health(sidecar: &Sidecar) -> (String, Vec<String>) {
-    let (_, body) = sidecar.get("/healthz");
-    let json: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
-    let codes = json["reasons"].as_array().into_iter().flatten().map(|reason| reason["code"].as_str().unwrap_or_default().to_owned());
-    (json["status"].as_str().unwrap_or_default().to_owned(), codes.collect())
-}
-
-#[track_caller]
-fn wait_code(sidecar: &Sidecar, code: &str) {
-    wait_until_sync(&format!("health to say {code}"), PATIENCE, || {
-        let health = health(sidecar);
-        if health.1.iter().any(|known| known == code) { Ok(()) } else { Err(format!("{health:?}\n{}", sidecar.log())) }
-    });
-}
-
-/// Waits until nothing is said but, perhaps, that some deliveries failed lately.
-#[track_caller]
-fn wait_well(sidecar: &Sidecar) {
-    wait_until_sync("health to be well again", PATIENCE, || {
-        let health = health(sidecar);
-        if health.1.iter().all(|code| code == "errors") { Ok(()) } else { Err(format!("{health:?}")) }
-    });
-}
 
 #[track_caller]
 fn assert_told_once(sidecar: &Sidecar, texts: &[&str]) {
@@ -56,7 +31,7 @@ fn commands(bus: &mut Bus) -> Result<u64, String> {
 fn assert_no_hot_loop(bus: &mut Bus, what: &str) {
     let before = wait_until_sync("INFO to be answered", PATIENCE, || commands(bus));
     let begun = Instant::now();
-    super::kit::pass(Duration::from_secs(2));
+    pass(Duration::from_secs(2));
     let (after, took) = (commands(bus).expect("INFO is answered"), begun.elapsed());
     let rate = (after - before) * 1000 / u64::try_from(took.as_millis()).expect("it is short");
     eprintln!("{what}: {rate} commands a second");
@@ -98,8 +73,7 @@ fn a_redis_that_is_loading_is_awaited() {
     wait_well(&sidecar);
     assert_told_once(&sidecar, &["Redis can't be reached"]);
     bus.cmd(&[&["DEL"], &filler.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
-    let slow = (0..20).map(|number| format!("slow:{number}"));
-    assert_nothing_lost(&mut bus, &things(0..20).into_iter().chain(slow).collect());
+    assert_nothing_lost(&mut bus, &(&things(0..20) | &slows(0..20)));
 }
 
 /// Waits until Redis does what it is asked.
@@ -127,7 +101,7 @@ fn a_redis_that_became_read_only_is_awaited() {
     bus.wait_settled();
     wait_well(&sidecar);
     assert_told_once(&sidecar, &["Redis can be reached, but doesn't do what is asked", "Redis does what is asked again"]);
-    assert_nothing_lost(&mut bus, &things(0..20).into_iter().chain((0..40).map(|number| format!("slow:{number}"))).collect());
+    assert_nothing_lost(&mut bus, &(&things(0..20) | &slows(0..40)));
 }
 
 /// A proxy in a runtime of its own.
@@ -155,8 +129,7 @@ fn connections_that_are_half_open_are_given_up_and_made_again() {
     eprintln!("half open: all was done {:?} later", frozen.elapsed());
     assert!(frozen.elapsed() < Duration::from_secs(20), "{:?}", frozen.elapsed());
     wait_well(&sidecar);
-    let slow = (0..20).map(|number| format!("slow:{number}"));
-    assert_nothing_lost(&mut bus, &things(0..40).into_iter().chain(slow).collect());
+    assert_nothing_lost(&mut bus, &(&things(0..40) | &slows(0..20)));
 }
 
 /// Nothing passes for four seconds, and then what was held back does, late.
@@ -171,13 +144,12 @@ fn a_network_that_stalls_costs_no_event() {
     proxy.set(Fault::Stall);
     publish(&mut bus, "events", "Changed", 0..200);
     wait_code(&sidecar, "redis_down");
-    super::kit::pass(Duration::from_secs(3));
+    pass(Duration::from_secs(3));
     proxy.set(Fault::None);
     bus.wait_settled();
     wait_well(&sidecar);
     assert_told_once(&sidecar, &["Redis can't be reached"]);
-    let slow = (0..20).map(|number| format!("slow:{number}"));
-    assert_nothing_lost(&mut bus, &things(0..200).into_iter().chain(slow).collect());
+    assert_nothing_lost(&mut bus, &(&things(0..200) | &slows(0..20)));
 }
 
 #[test]
