@@ -92,6 +92,13 @@ struct Unread {
     suspicious: bool,
 }
 
+impl Unread {
+    /// So much of a stream of this length.
+    fn of(lag: u64, length: u64) -> Self {
+        Self { lag, suspicious: lag > length }
+    }
+}
+
 /// A stream's group and this process's place in it. Clones share all but the connection.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -110,7 +117,7 @@ struct About {
     deliver: Script,
     body: Script,
     lost: Script,
-    newest: Script,
+    standing: Script,
     remove_consumer: Script,
 }
 
@@ -127,7 +134,7 @@ impl Group {
             deliver: Script::new(include_str!("deliver.lua")),
             body: Script::new(include_str!("body.lua")),
             lost: Script::new(include_str!("lost.lua")),
-            newest: Script::new(include_str!("newest.lua")),
+            standing: Script::new(include_str!("standing.lua")),
             remove_consumer: Script::new(include_str!("remove_consumer.lua")),
         };
         Self { client, about: Arc::new(about) }
@@ -271,17 +278,17 @@ impl Group {
     }
 
     /// How many entries wait to be delivered. Where the server doesn't know, it is at most what isn't pending, for what is acknowledged
-    /// is trimmed; and only of a stream without any entry it is sure that some went.
+    /// is trimmed; and only of a stream without any entry it is sure that some went. From Redis 8 on the lag is of what is there still, and
+    /// what went unread shows in the counts alone.
     async fn unread(&self, own: &GroupInfo) -> Result<Unread, Fault> {
-        match own.lag {
-            Some(0) => Ok(Unread::default()),
-            Some(lag) => Ok(Unread { lag, suspicious: lag > self.client.xlen(self.stream()).await? }),
-            None if self.run(&self.about.newest, []).await?.entry_id()? <= own.last_delivered => Ok(Unread::default()),
-            None => {
-                let length = self.client.xlen(self.stream()).await?;
-                Ok(Unread { lag: length.saturating_sub(own.pending), suspicious: length == 0 })
-            }
-        }
+        let [newest, length, added] = parts(self.run(&self.about.standing, []).await?)?;
+        let (newest, length) = (newest.entry_id()?, length.count()?);
+        Ok(match (own.lag, own.entries_read) {
+            (Some(lag), Some(read)) => Unread::of(lag.max(added.count()?.saturating_sub(read)), length),
+            (Some(lag), None) => Unread::of(lag, length),
+            (None, _) if newest <= own.last_delivered => Unread::default(),
+            (None, _) => Unread { lag: length.saturating_sub(own.pending), suspicious: length == 0 },
+        })
     }
 
     /// The lowest entry that some group still needs.

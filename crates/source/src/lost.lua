@@ -1,5 +1,6 @@
 -- Counts entries that went from a stream before its group had delivered them, and has the group forget them: its lag would stay too
 -- high for ever. Looks and corrects in one, for both change while entries are read and trimmed.
+-- From Redis 8 on a lag is of what is there still; there the counts tell what went, until the group's next read sets its own right.
 -- Where groups have no lag (before Redis 7.0) only the loss of all that was undelivered can be seen, and counts as one.
 -- A server that was started again, or was a replica, has counted what the group was given wrong: neither its file nor its master told it.
 -- There a lag is no evidence, and the count is set right.
@@ -17,12 +18,14 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local group = named(flat)
   local delivered = group['last-delivered-id']
   local anew = ARGV[2] == '1' and stream['entries-added']
-  if group.name == ARGV[1] and (anew or group.lag and group.lag > length) then
+  local lag = group.lag
+  if lag and group['entries-read'] then lag = math.max(lag, stream['entries-added'] - group['entries-read']) end
+  if group.name == ARGV[1] and (anew or lag and lag > length) then
     -- An empty stream has nothing left to deliver: the group is at its end.
     local at = length == 0 and not anew and newest or delivered
     local unread = length - #redis.call('XRANGE', KEYS[1], '-', delivered)
     redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], at, 'ENTRIESREAD', stream['entries-added'] - unread)
-    return anew and 0 or group.lag - length
+    return anew and 0 or lag - length
   end
   -- A group that has delivered nothing may be new, and what went before it is none of its losses.
   if group.name == ARGV[1] and not group.lag and length == 0 and delivered ~= '0-0' and delivered ~= newest then
