@@ -162,6 +162,15 @@ impl Store {
         }
     }
 
+    /// Which of these keys are there, the commands sent together; each has its own answer.
+    pub async fn exists(&self, keys: &[Bytes]) -> Vec<Result<bool, Fault>> {
+        let one = |key: &Bytes| {
+            let (key, command) = (key.clone(), Command::new("EXISTS").key(key.clone()));
+            async move { Ok(self.keyed(&key, command).await?.count()? > 0) }
+        };
+        join_all(keys.iter().map(one)).await
+    }
+
     /// Increments counters, the commands sent together; each has its own answer.
     pub async fn incr(&self, counters: &[Bytes]) -> Vec<Result<i64, Fault>> {
         match &self.kind {

@@ -84,7 +84,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the sidecar until SIGTERM or SIGINT.
-    Run,
+    Run(Run),
     /// Check configuration, server, rights, eviction policy and streams. Changes nothing.
     Check(Check),
     /// Publish one event.
@@ -118,6 +118,35 @@ pub enum Command {
     /// One of the demo's API instances.
     #[command(hide = true)]
     DemoApi(DemoApi),
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Only show what it would do with the events that come, and which keys are still there when it would have deleted them. Deletes, announces and
+    /// acknowledges nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How.
+    #[command(flatten)]
+    pub how: DryRun,
+}
+
+/// `run --dry-run`.
+#[derive(Debug, Args)]
+pub struct DryRun {
+    /// Begin with so many events that are there already, of each stream.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "dry_run")]
+    pub last: usize,
+    /// End after so long, as in 10m [default: when it is told to].
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration, requires = "dry_run")]
+    pub length: Option<Duration>,
+    /// Show keys instead of fingerprints.
+    #[arg(long, requires = "dry_run")]
+    pub reveal: bool,
+    /// Print a JSON object for each event, for each key that is still there, and one at the end.
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
 }
 
 /// `check`.

@@ -80,7 +80,8 @@ pub fn stream_of(names: &Names, priority: Priority) -> &str {
     names.stream(if priority == Priority::Critical { StreamKind::Critical } else { StreamKind::Ordinary })
 }
 
-fn undecodable(reason: &Reason) -> Explanation {
+/// Explains what is no event.
+pub(crate) fn undecodable(reason: &Reason) -> Explanation {
     Explanation { outcome: Outcome::DeadLetter, priority: None, stream: None, targets: Vec::new(), reasons: vec![reason.to_string()] }
 }
 

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return refused(problems),
     };
-    if let (Command::Run | Command::Check(_), Err(problems)) = (&cli.command, loaded.require_routes()) {
+    if let (Command::Run(_) | Command::Check(_), Err(problems)) = (&cli.command, loaded.require_routes()) {
         return refused(problems);
     }
     in_runtime(dispatch(cli.command, loaded))
@@ -47,7 +47,8 @@ fn in_runtime(command: impl Future<Output = Exit>) -> ExitCode {
 
 async fn dispatch(command: Command, loaded: Loaded) -> Exit {
     match command {
-        Command::Run => unstale::run::run(loaded).await,
+        Command::Run(args) if args.dry_run => tools::dry_run::run(&loaded, &args.how).await,
+        Command::Run(_) => unstale::run::run(loaded).await,
         Command::Check(args) => commands::check(&loaded, &args).await,
         Command::Publish(args) => commands::publish(&loaded, &args).await,
         Command::Invalidate(args) => commands::invalidate(&loaded, &args).await,

@@ -202,7 +202,8 @@ fn settings(config: &Config, router: &Router, names: &Names) -> Settings {
     }
 }
 
-fn batching(batching: &config::Batching, router: &Router) -> Batching {
+/// What a batcher is told by the configuration.
+pub(crate) fn batching(batching: &config::Batching, router: &Router) -> Batching {
     let windows = &batching.windows;
     let repeated = router.caches().iter().filter(|(_, cache)| !cache.second_delete.is_zero());
     Batching {

@@ -4,7 +4,9 @@
 //! Texts from elsewhere are shown without what a terminal would obey; keys, and values of events, as fingerprints unless `--reveal` is given.
 
 pub mod dead_letters;
+pub mod dry_run;
 pub mod flush;
+mod follow;
 pub mod pages;
 mod shown;
 pub mod stats;

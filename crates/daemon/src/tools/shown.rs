@@ -75,7 +75,8 @@ pub(super) fn origin(notice: &Notice, paint: Paint) -> String {
     paint.faint(&text)
 }
 
-fn few(texts: &[String], what: &str, reveal: Reveal) -> String {
+/// The first of these texts, and how many more there are.
+pub(super) fn few(texts: &[String], what: &str, reveal: Reveal) -> String {
     let named: Vec<String> = texts.iter().take(NAMED).map(|text| clean(&reveal.text(text))).collect();
     let rest = texts.len().saturating_sub(NAMED);
     let plural = if texts.len() == 1 { "" } else { "s" };

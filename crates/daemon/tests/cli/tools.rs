@@ -32,6 +32,11 @@ impl Lines {
         serde_json::from_str(&self.next()).unwrap()
     }
 
+    /// Tells it to end, as Ctrl-C does.
+    fn interrupt(&self) {
+        assert!(std::process::Command::new("kill").args(["-s", "INT", &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Ends it, and returns what it wrote to standard error.
     fn complaints(&mut self) -> String {
         let _ = self.child.kill();
@@ -284,6 +289,50 @@ fn tail_ends_when_nobody_reads_it() {
         tail.child.try_wait().unwrap().ok_or_else(|| "still there".to_owned())
     });
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_dry_run_shows_what_would_be_done_and_does_nothing() {
+    let redis = Redis::start_sync();
+    let bench = Bench::with(&redis.url());
+    redis.cmd(&["SET", "product:s3cret", "old"]);
+    redis.cmd(&["XADD", "unstale:events", "*", "type", "ProductDeleted", "product_id", "gone"]);
+    let mut dry = Lines::of(&bench, &["run", "--dry-run", "--last", "1", "--json"]);
+    assert_eq!(dry.next_json()["would"]["outcome"], "routed", "what is there already is shown with --last");
+    redis.cmd(&["XADD", "unstale:events", "*", "type", "ProductDeleted", "product_id", "s3cret"]);
+    let shown = dry.next();
+    assert!(!shown.contains("s3cret"), "{shown}");
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["type"], &shown["within_ms"]), (&json!("ProductDeleted"), &json!(0)));
+    assert_eq!(shown["would"]["stream"], "unstale:events:critical", "where it would be better");
+    assert_eq!(shown["would"]["targets"].as_array().map(Vec::len), Some(2), "a key and a pattern");
+    redis.cmd(&["XADD", "unstale:events:critical", "*", "type", "Unheard"]);
+    assert_eq!(dry.next_json()["would"]["outcome"], "unrouted");
+    let there = dry.next_json();
+    assert_eq!((&there["still_there"]["cache"], &there["still_there"]["event"].is_string()), (&json!("product"), &true));
+    dry.interrupt();
+    let summary = dry.next_json()["summary"].clone();
+    assert_eq!(summary["caches"]["product"]["still_there"], 1, "{summary}");
+    assert_eq!(summary["caches"]["product"]["gone"], 1, "{summary}");
+    assert_eq!(summary["types"]["Unheard"], json!({ "routed": 0, "unrouted": 1, "dead_letters": 0 }));
+    assert_eq!(redis.cmd(&["GET", "product:s3cret"]).text(), "old");
+    let groups = redis.cmd(&["XINFO", "GROUPS", "unstale:events"]);
+    assert_eq!(format!("{groups:?}"), format!("{:?}", unstale_testkit::Value::Array(Vec::new())), "no consumer group");
+    assert_eq!(redis.cmd(&["EXISTS", "unstale:notices", "unstale:reader", "unstale:instances"]).int(), 0);
+}
+
+#[test]
+fn a_dry_run_ends_by_itself_with_a_table() {
+    let redis = Redis::start_sync();
+    let bench = Bench::with(&redis.url());
+    redis.cmd(&["XADD", "unstale:events", "*", "type", "ProductUpdated", "product_id", "7"]);
+    redis.cmd(&["XADD", "unstale:events", "*", "other", "7"]);
+    let told = bench.run(&["run", "--dry-run", "--last", "9", "--for", "2s"]).with(0).out;
+    assert!(told.contains("ProductUpdated") && told.contains("within 100ms  product  key #"), "{told}");
+    assert!(told.contains("dead letter: undecodable"), "{told}");
+    let row = told.lines().find(|line| line.starts_with("product ")).unwrap_or_else(|| panic!("{told}"));
+    assert_eq!(row.split_whitespace().skip(1).collect::<Vec<_>>(), ["1", "1", "0", "0", "0"], "{told}");
+    bench.run(&["run", "--last", "9"]).with(2);
 }
 
 #[test]
