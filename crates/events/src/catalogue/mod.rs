@@ -2,7 +2,11 @@
 //!
 //! The daemon doesn't use them: it routes on names and attributes, so that an event of one's own needs a route and no release.
 
+pub mod endpoint_catalog;
+pub mod entity_repository;
 pub mod llm_gateway;
+pub mod model_catalog;
+pub mod subscription_plans;
 
 use serde::{Deserialize, Serialize};
 

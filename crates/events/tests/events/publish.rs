@@ -57,20 +57,10 @@ fn an_envelope_keeps_its_id_when_published_again() {
 }
 
 #[test]
-fn the_catalogue_lists_every_row() {
-    let names: Vec<_> = llm_gateway::EVENTS.iter().map(|event| event.name).collect();
-    for name in
-        ["VirtualKeyDeleted", "SpendThresholdApproaching", "ProviderKeyCredentialPrimaryChanged", "AsyncTaskCreated", "RateLimitExceeded"]
-    {
-        assert!(names.contains(&name), "{name}");
-    }
-    assert_eq!(names.len(), 24);
-    assert!(llm_gateway::EVENTS.iter().all(|event| !event.doc.is_empty() && event.attributes.iter().all(|about| !about.doc.is_empty())));
-    let created = llm_gateway::EVENTS[0].attributes;
-    assert_eq!(
-        created.iter().filter(|attribute| attribute.is_optional()).map(|attribute| attribute.name).collect::<Vec<_>>(),
-        ["allowed_models"]
-    );
+fn the_catalogue_tells_what_may_be_absent() {
+    let created = llm_gateway::EVENTS.iter().find(|event| event.name == "VirtualKeyCreated").unwrap();
+    let optional = created.attributes.iter().filter(|attribute| attribute.is_optional()).map(|attribute| attribute.name);
+    assert_eq!(optional.collect::<Vec<_>>(), ["allowed_models"]);
 }
 
 /// JSON texts of values, nested a little.

@@ -5,3 +5,4 @@ mod hostile;
 mod language;
 mod problems;
 mod support;
+mod typed;
