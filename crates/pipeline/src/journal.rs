@@ -1,11 +1,13 @@
-//! What the loop writes to the log: one summary a second at most, what begins to be wrong and that it is over, single deliveries and faults
-//! only at DEBUG. Never a key.
+//! What the loop writes to the log: one summary a second at most, what begins to be wrong and that it is over; single deliveries, targets and
+//! faults only at DEBUG. Never a key, but its fingerprint at DEBUG. The name of an operation is given for the log, and is told at every level.
 
 use std::time::{Duration, Instant};
 
-use unstale_batcher::{Batch, TargetState};
+use tracing::Level;
+use unstale_batcher::{Batch, Labels, TargetState};
 use unstale_connect::Fault;
-use unstale_events::StreamKind;
+use unstale_events::{StreamKind, fingerprint};
+use unstale_router::Caches;
 use unstale_sink::Delivery;
 use unstale_source::Letter;
 
@@ -16,20 +18,46 @@ use crate::watch::Complaint;
 /// The shortest time between two summaries.
 const SUMMARY: Duration = Duration::from_secs(1);
 
-/// One batch came back.
-pub(crate) fn delivered(batch: &Batch, delivery: &Delivery) {
-    let operations: Vec<&str> = batch.operations.iter().collect();
-    let correlation_ids: Vec<&str> = batch.correlation_ids.iter().collect();
+/// How many operations a summary names at most.
+const OPERATIONS: usize = 10;
+
+/// One batch came back, and what became of each of its targets.
+pub(crate) fn delivered(batch: &Batch, delivery: &Delivery, caches: &Caches) {
+    let operations = named(&batch.operations);
+    let correlation_ids = named(&batch.correlation_ids);
     tracing::debug!(
         priority = batch.priority.name(),
         targets = batch.targets.len(),
         entries = batch.entries.len(),
         deleted = delivery.deleted.iter().sum::<u64>(),
         failed = failures(delivery),
-        ?operations,
-        ?correlation_ids,
+        operations,
+        correlation_ids,
         "delivered a batch"
     );
+    if !tracing::enabled!(Level::DEBUG) {
+        return;
+    }
+    for (target, state) in batch.targets.iter().zip(&delivery.states) {
+        let (cache, kind, text) = (&*caches.get(target.cache).name, target.kind, fingerprint(target.text));
+        match state {
+            TargetState::Done => tracing::debug!(cache, ?kind, target = text, operations, "done"),
+            TargetState::Failed | TargetState::Permanent(_) => tracing::debug!(cache, ?kind, target = text, operations, "not done"),
+        }
+    }
+}
+
+/// What somebody asked for by name could not be done.
+pub(crate) fn undone(batch: &Batch, delivery: &Delivery) {
+    if let Some(operations) = named(&batch.operations) {
+        let (failed, targets) = (failures(delivery), delivery.states.len());
+        tracing::warn!(operations, failed, targets, "what these operations asked for is not all done; it stays pending and is tried again");
+    }
+}
+
+/// These names in one text, if there are any.
+fn named(labels: &Labels) -> Option<String> {
+    (!labels.is_empty()).then(|| labels.iter().collect::<Vec<_>>().join(", "))
 }
 
 /// The second deletes of a batch ended.
@@ -104,9 +132,20 @@ pub(crate) fn stray_lease(key: &str) {
 pub(crate) struct Summary {
     last: Tally,
     at: Option<Instant>,
+    /// Operations since then, each once.
+    operations: Vec<String>,
 }
 
 impl Summary {
+    /// Keeps the names of a batch's operations for the next summary.
+    pub(crate) fn note(&mut self, batch: &Batch) {
+        for name in batch.operations.iter() {
+            if self.operations.len() < OPERATIONS && !self.operations.iter().any(|known| known == name) {
+                self.operations.push(name.to_owned());
+            }
+        }
+    }
+
     /// Says what was done since the last summary, if anything was.
     pub(crate) fn write(&mut self, stats: &Stats, now: Instant) {
         if self.at.is_some_and(|at| now.saturating_duration_since(at) < SUMMARY) {
@@ -121,8 +160,10 @@ impl Summary {
                 failed = totals.failed - self.last.failed,
                 keys_deleted = totals.keys_deleted - self.last.keys_deleted,
                 pending = totals.pending(),
+                operations = (!self.operations.is_empty()).then(|| self.operations.join(", ")),
                 "targets"
             );
+            self.operations.clear();
             self.at = Some(now);
             self.last = totals;
         }

@@ -23,7 +23,8 @@ impl State {
         let Returned { batch, delivery, closed, ground } = &*returned;
         let settlement = batch.settle(&delivery.states);
         self.count(batch, delivery, &settlement.counts, settlement.done.iter().map(|(_, id)| *id), *closed, now);
-        journal::delivered(batch, delivery);
+        journal::delivered(batch, delivery, self.router.caches());
+        self.summary.note(batch);
         self.watch_delivery(batch, delivery, now);
         for (ticket, verdict) in &settlement.requests {
             self.answer(*ticket, verdict, delivery);
@@ -54,6 +55,7 @@ impl State {
         }
         if delivery.states.contains(&TargetState::Failed) {
             self.watch.undelivered(journal::failed(batch, delivery), now);
+            journal::undone(batch, delivery);
         }
     }
 
