@@ -5,6 +5,7 @@
 
 mod browser;
 mod bus;
+pub mod monitor;
 mod program;
 mod rights;
 pub mod scripts;
@@ -13,7 +14,8 @@ pub mod sse;
 mod world;
 
 pub use browser::Browser;
-pub use bus::{Bus, Letter, Notice, Standing};
+pub use bus::{Bus, Letter, Notice, Standing, ages};
+pub use monitor::Line;
 pub use program::{Outcome, example, program, run};
 pub use rights::Installation;
 pub use sidecar::{Setup, Sidecar};

@@ -40,6 +40,22 @@ pub fn fetched(variable: &str, task: &str) -> PathBuf {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
+/// What a script in Python prints, run to its end; modules are also found in this directory.
+///
+/// # Panics
+/// If it fails, with what it said.
+pub fn run_python(text: &str, modules: &Path) -> String {
+    let output = interpreter(text, modules).output().unwrap_or_else(|error| panic!("python: {error}"));
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn interpreter(text: &str, modules: &Path) -> Command {
+    let mut command = Command::new(python());
+    command.env("PYTHONPATH", modules).env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", text]);
+    command
+}
+
 /// A script that answers each line of its input with a line.
 #[derive(Debug)]
 pub struct Script(Child);
@@ -50,7 +66,7 @@ impl Script {
     /// # Panics
     /// If it can't be, with what xtask said.
     pub fn python(text: &str, args: &[&str], modules: &Path) -> Self {
-        Self::start(Command::new(python()).env("PYTHONPATH", modules).env("PYTHONDONTWRITEBYTECODE", "1").args(["-c", text]).args(args))
+        Self::start(interpreter(text, modules).args(args))
     }
 
     /// Starts one in Node, as a module. Packages are imported by their names.

@@ -1,6 +1,7 @@
 //! Running other programs.
 
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -29,6 +30,18 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
         return Err(format!("{}: {}", shown(command), output.status));
     }
     String::from_utf8(output.stdout).map_err(|_| format!("{}: printed what is no UTF-8", shown(command)))
+}
+
+/// Runs to the end with what it prints in view, and hands over each line of its output; returns whether it succeeded.
+pub(crate) fn lines(command: &mut Command, mut each: impl FnMut(&str)) -> Result<bool, String> {
+    let failed = |command: &Command, error: std::io::Error| format!("{}: {error}", shown(command));
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| failed(command, error))?;
+    for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+        let line = line.map_err(|error| failed(command, error))?;
+        each(&line);
+        println!("{line}");
+    }
+    child.wait().map(|status| status.success()).map_err(|error| failed(command, error))
 }
 
 /// Whether this runs and succeeds, in silence.

@@ -4,6 +4,7 @@
 mod bench;
 mod c_peer;
 mod command;
+mod conformance;
 mod demo;
 mod fuzz;
 mod node;
@@ -38,6 +39,9 @@ The project's commands.
   cargo xtask bench [WORKLOAD…] [--rounds N] [--record]
                              how fast it is, beside consumers written by hand in C, Python and for Node, which it installs or builds;
                              --record writes all of it to docs/benchmarks.md
+  cargo xtask conformance [--record]
+                             the scenarios of the systems behind the presets, and their figures; --record writes the table of
+                             docs/conformance.md
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
   cargo xtask node           a directory with the packages of Node that tests import, below target; prints where
   cargo xtask python         a Python with what tests import, made below target unless it is there; prints where
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "c-peer" => c_peer::run(),
+        "conformance" => conformance::run(rest),
         "node" => node::run(),
         "python" => python::run(),
         "tidy" => tidy::run(rest),

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::page::Part;
@@ -245,15 +244,9 @@ fn has_tls(server: &Path) -> bool {
 
 /// Runs tests with what they print in view, and counts them.
 fn count(tests: &mut Command) -> Result<Tally, String> {
-    let mut child = tests.stdout(Stdio::piped()).spawn().map_err(|error| format!("cargo: {error}"))?;
     let mut tally = Tally::default();
-    for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
-        let line = line.map_err(|error| format!("what cargo printed: {error}"))?;
-        tally.add(&line);
-        println!("{line}");
-    }
-    let status = child.wait().map_err(|error| format!("cargo: {error}"))?;
-    if status.success() == tally.failed.is_empty() { Ok(tally) } else { Err(format!("`cargo test`: {status}, see above")) }
+    let succeeded = command::lines(tests, |line| tally.add(line))?;
+    if succeeded == tally.failed.is_empty() { Ok(tally) } else { Err("`cargo test` failed otherwise than by a test, see above".to_owned()) }
 }
 
 impl Tally {

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use unstale_events::catalogue::{Described, endpoint_catalog, entity_repository, llm_gateway, model_catalog, subscription_plans};
+
 fn unstale(args: &[&str], dir: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_unstale"))
         .args(args)
@@ -15,8 +17,9 @@ fn unstale(args: &[&str], dir: &Path) -> Output {
 
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let docs = fs::read_dir(root.join("docs")).expect("the repository has docs/");
-    docs.flatten()
+    let dirs = ["docs", "docs/systems"].map(|dir| fs::read_dir(root.join(dir)).expect("the repository has docs/"));
+    dirs.into_iter()
+        .flat_map(Iterator::flatten)
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|ext| ext == "md"))
         .chain([root.join("README.md")])
@@ -47,7 +50,7 @@ fn every_configuration_shown_is_accepted() {
         for block in blocks.iter().filter(|block| !block.starts_with("[dependencies]")) {
             let dir = tempfile::tempdir().unwrap();
             // A block may show a part of a file whose caches a preset declares.
-            let preset = if block.contains("[[republish]]") { "presets = [\"llm-gateway\"]\n" } else { "" };
+            let preset = if block.contains("[[republish]]") && !block.contains("presets") { "presets = [\"llm-gateway\"]\n" } else { "" };
             fs::write(dir.path().join("unstale.toml"), format!("{preset}{}", with_secrets(block, dir.path()))).unwrap();
             let output = unstale(&["config", "show"], dir.path());
             assert!(output.status.success(), "{}:\n{block}\n{}", path.display(), String::from_utf8_lossy(&output.stderr));
@@ -102,4 +105,42 @@ fn the_page_of_metrics_is_what_the_code_says() {
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(written, metrics_page(), "docs/metrics.md is not what the code says: UPDATE_DOCS=1 cargo test -p unstale --test docs");
+}
+
+/// The events of a system, as its types describe them.
+fn events_table(events: &[Described]) -> String {
+    let attribute = |attribute: &unstale_events::catalogue::Attribute| {
+        let name = if attribute.is_optional() { format!("`{}`?", attribute.name) } else { format!("`{}`", attribute.name) };
+        format!("{name}: {}", attribute.doc)
+    };
+    let row = |event: &Described| {
+        let attributes: Vec<String> = event.attributes.iter().map(attribute).collect();
+        format!("| `{}` | {} | {} |\n", event.name, event.doc, attributes.join("<br>"))
+    };
+    let rows: String = events.iter().map(row).collect();
+    // Links of Rust's documentation lead nowhere here.
+    let rows = rows.replace("[`", "`").replace("`]", "`");
+    format!("| event | what happened | attributes |\n|---|---|---|\n{rows}")
+}
+
+#[test]
+fn the_events_of_each_system_are_what_its_types_say() {
+    for (system, events) in [
+        ("llm-gateway", llm_gateway::EVENTS),
+        ("model-catalog", model_catalog::EVENTS),
+        ("endpoint-catalog", endpoint_catalog::EVENTS),
+        ("entity-repository", entity_repository::EVENTS),
+        ("subscription-plans", subscription_plans::EVENTS),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../docs/systems/{system}.md"));
+        let page = fs::read_to_string(&path).unwrap();
+        let (head, rest) = page.split_once("<!-- events -->\n").expect("a page has a place for its events");
+        let (shown, tail) = rest.split_once("<!-- /events -->").expect("and that place an end");
+        let table = events_table(events);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, format!("{head}<!-- events -->\n{table}<!-- /events -->{tail}")).unwrap();
+        } else {
+            assert_eq!(shown, table, "{system}: UPDATE_DOCS=1 cargo test -p unstale --test docs");
+        }
+    }
 }

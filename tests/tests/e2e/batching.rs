@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value as Json;
 use unstale_testkit::wait_until_sync;
-use unstale_tests::{Notice, PATIENCE, World};
+use unstale_tests::{Notice, PATIENCE, World, ages};
 
 /// One event type for each lane; the key is the attribute `k`.
 const LANES: &str = "
@@ -78,6 +78,7 @@ fn p7_1_of_4_requests_with_3_of_one_key_2_are_processed_and_2_coalesced() {
     );
     assert_eq!(totals["keys_deleted"], 2);
     assert_eq!(totals["coalescing_rate"].as_f64(), Some(0.4));
+    println!("one that opened the window and 4 within it: 5 queued, 3 processed, 2 coalesced");
     assert_eq!(world.sidecar.metric(r#"unstale_targets_coalesced_total{cache="k"}"#), 2);
 }
 
@@ -127,22 +128,6 @@ fn a_lane_flushes_at_ten_times_max_size_entries_and_at_the_end() {
     assert!(world.standing("events").expect("the stream is there").is_done());
 }
 
-/// How long each of these events took from XADD to the confirmed delete, by Redis' clock, sorted.
-fn ages(world: &mut World, ids: &[String]) -> Vec<i64> {
-    ages_in(&world.notices(), ids)
-}
-
-/// The same among these notices: ids of different streams may be equal.
-fn ages_in(notices: &[Notice], ids: &[String]) -> Vec<i64> {
-    let ids: BTreeSet<&String> = ids.iter().collect();
-    let age = |notice: &Notice, id: &str| notice.at() - id.split_once('-').and_then(|(ms, _)| ms.parse::<i64>().ok()).unwrap_or_default();
-    let of = |notice: &Notice| notice.events().into_iter().filter(|id| ids.contains(id)).map(|id| age(notice, &id)).collect::<Vec<_>>();
-    let mut ages: Vec<i64> = notices.iter().flat_map(of).collect();
-    assert_eq!(ages.len(), ids.len(), "every event is in one notice");
-    ages.sort_unstable();
-    ages
-}
-
 /// Prints and returns the median and the age that 90 % are not above. The rest is the machine's, not the window's.
 fn shown(what: &str, ages: &[i64]) -> (i64, i64) {
     let (median, p90) = (ages[ages.len() / 2], ages[ages.len() * 9 / 10]);
@@ -158,7 +143,7 @@ fn pairs(world: &mut World, kind: &str, count: usize) -> Vec<i64> {
         world.wait_notice("of the pair", |notice| notice.events().contains(&both[1]));
         ids.extend(both);
     }
-    ages(world, &ids)
+    ages(&world.notices(), &ids)
 }
 
 #[test]
@@ -205,7 +190,7 @@ fn the_first_event_after_silence_doesnt_wait() {
     let mut world = world(&["batching.window=10m"]);
     let id = world.publish("Normal", &[("k", "a")]);
     world.wait_notice("of the first event", |notice| notice.events().contains(&id));
-    let age = shown("first after silence, window 10 min", &ages(&mut world, &[id])).0;
+    let age = shown("first after silence, window 10 min", &ages(&world.notices(), &[id])).0;
     assert!(age < 1000, "{age} ms");
 }
 
@@ -223,7 +208,7 @@ fn p4_2_critical_waits_for_no_backlog() {
     }
     world.wait_settled();
     let (critical, normal): (Vec<_>, Vec<_>) = world.notices().into_iter().partition(|notice| notice.priority() == "critical");
-    let (median, _) = shown("critical beside a backlog of 10,000 in batches of 10", &ages_in(&critical, &ids));
+    let (median, _) = shown("critical beside a backlog of 10,000 in batches of 10", &ages(&critical, &ids));
     // Unoptimized, taking in a thousand entries at once takes the loop some 20 ms.
     let bound = if cfg!(debug_assertions) { 250 } else { 50 };
     assert!(median <= bound, "median {median} ms");
@@ -325,14 +310,13 @@ fn of_1000_events_0_are_left() {
         world.publish(kinds[n % 4], &[("k", &(n % 200).to_string())]);
     }
     world.wait_settled();
-    println!("1,000 events one by one in all lanes: published, done, acknowledged and trimmed after {:?}", began.elapsed());
+    println!("1,000 events one by one in all lanes: published, done, acknowledged and trimmed after {} ms", began.elapsed().as_millis());
     assert_eq!(world.keys(), [].into());
     let notices = world.notices();
     assert_eq!(notices.iter().filter_map(|notice| notice.json["events_total"].as_u64()).sum::<u64>(), 1000);
     let keys: BTreeSet<String> = announced(&notices).into_iter().collect();
     assert_eq!(keys.len(), 200);
     let totals = totals(&world, |totals| totals["pending"] == 0);
-    println!("totals: {totals}");
     let [queued, processed, coalesced, failed] = ["queued", "processed", "coalesced", "failed"].map(|name| totals[name].as_u64());
     assert_eq!((queued, failed), (Some(1000), Some(0)));
     assert_eq!(queued, processed.zip(coalesced).map(|(processed, coalesced)| processed + coalesced));

@@ -2,7 +2,6 @@
 
 mod batching;
 mod bounds;
-mod catalogue;
 mod clients;
 mod effects;
 mod everywhere;

@@ -1,9 +1,6 @@
 //! Proof from Redis itself, by MONITOR: a key batch is one round trip, and no XACK precedes its work or goes with it.
 
-use std::collections::BTreeMap;
-
-use unstale_testkit::Resp;
-use unstale_tests::World;
+use unstale_tests::{Line, World};
 
 const ROUTES: &str = "
 [cache.k]
@@ -32,58 +29,6 @@ cache = 'k'
 priority = 'critical'
 keys = ['k:{k}']
 ";
-
-/// One line of MONITOR.
-#[derive(Debug)]
-struct Line {
-    /// Seconds of Redis' clock.
-    at: f64,
-    /// The connection, or `lua`.
-    from: String,
-    /// Command and arguments as MONITOR writes them, without their quotes.
-    words: Vec<String>,
-}
-
-impl Line {
-    fn parse(line: &str) -> Self {
-        let parts = line.split_once(" [").and_then(|(at, rest)| Some((at, rest.split_once("] ")?)));
-        let (at, (from, command)) = parts.unwrap_or_else(|| panic!("no line of MONITOR: {line}"));
-        let from = from.split_once(' ').map_or(from, |(_, from)| from).to_owned();
-        let words = command.trim_matches('"').split("\" \"").map(str::to_owned).collect();
-        Self { at: at.parse().expect("a time"), from, words }
-    }
-
-    /// The command's name in capitals.
-    fn name(&self) -> String {
-        self.words[0].to_uppercase()
-    }
-
-    fn has(&self, word: &str) -> bool {
-        self.words.iter().any(|known| known == word)
-    }
-}
-
-/// What the server ran while `work` was done, but for what the test's own connections sent.
-fn watch(world: &mut World, work: impl FnOnce(&mut World)) -> Vec<Line> {
-    let roles = roles(&mut world.redis.resp());
-    let lines = world.monitored(work);
-    let of_sidecar = |line: &Line| line.from == "lua" || roles.contains_key(&line.from);
-    let mut lines: Vec<Line> = lines.iter().map(|line| Line::parse(line)).filter(of_sidecar).collect();
-    for line in &mut lines {
-        if let Some(role) = roles.get(&line.from) {
-            line.from.clone_from(role);
-        }
-    }
-    lines
-}
-
-/// The sidecar's connections by address: what each is for, from the name that it gave itself.
-fn roles(resp: &mut Resp) -> BTreeMap<String, String> {
-    let list = resp.cmd(&["CLIENT", "LIST"]).text();
-    let field = |line: &str, name: &str| line.split(' ').find_map(|field| field.strip_prefix(name).map(str::to_owned));
-    let role = |line: &str| Some((field(line, "addr=")?, field(line, "name=unstale:")?.split(':').next()?.to_owned()));
-    list.lines().filter_map(role).collect()
-}
 
 /// Where the only line is that is wanted.
 #[track_caller]
@@ -122,7 +67,7 @@ fn a_batch_of_keys_is_one_script_and_then_one_xack() {
     let mut world = warm(ROUTES);
     world.seed((0..EVENTS).map(|k| format!("k:{k}")));
     let entries: Vec<Vec<String>> = (0..EVENTS).map(|k| ["type", "Changed", "k", &k.to_string()].map(str::to_owned).to_vec()).collect();
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         world.add_all(&entries);
         world.wait_done();
     });
@@ -162,7 +107,7 @@ fn the_first_batch_of_a_server_sends_the_script() {
 #[test]
 fn a_hundred_batches_are_a_hundred_scripts() {
     let mut world = warm(ROUTES);
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         for n in 0..100 {
             let id = world.publish_critical("Revoked", &[("k", &n.to_string())]);
             world.wait_notice("of this event", |notice| notice.events().contains(&id) && notice.priority() == "critical");
@@ -179,7 +124,7 @@ fn a_hundred_batches_are_a_hundred_scripts() {
 fn p1_1_no_xack_precedes_its_work_or_goes_with_it() {
     let mut world = warm(ROUTES);
     let mut published: Vec<(String, &str, String)> = Vec::new();
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         for n in 0..600 {
             let key = format!("n{n}");
             if n % 3 == 0 {
@@ -212,7 +157,7 @@ fn p1_2_keys_first_then_one_pass_for_all_patterns_then_counters_then_the_ack() {
     world.seed(found.into_iter().chain(["k:1", "k:2", "o:1", "o:2", "k:sweep:3:x", "o:lists:1"]));
     let entries: Vec<Vec<String>> = ["1", "2"].map(|k| ["type", "Changed", "k", k, "sweep", "true"].map(str::to_owned).to_vec()).to_vec();
     let mut ids = Vec::new();
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         ids = world.add_all(&entries);
         world.wait_done();
     });
@@ -258,7 +203,7 @@ keys = ['k:{k}']
 ",
     );
     world.seed(["k:list:a", "k:list:ax", "k:list:b", "k:list:b1", "k:list:b12"]);
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         world.publish("Changed", &[]);
         world.wait_done();
     });
@@ -271,7 +216,7 @@ keys = ['k:{k}']
 fn p1_11_a_second_delete_is_acknowledged_after_it() {
     let mut world = warm(&ROUTES.replace("prefixes = ['k:']", "prefixes = ['k:']\nsecond_delete = '300ms'"));
     let mut id = String::new();
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         id = world.publish("Changed", &[("k", "x")]);
         world.wait_done();
     });
@@ -304,7 +249,7 @@ patterns = ['k:list:*']
 fn a_key_that_a_pattern_of_its_batch_means_has_no_delete_of_its_own() {
     let mut world = warm(FOLDED);
     world.seed(["k:list:1", "k:list:2"]);
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         world.publish("Changed", &[("k", "1")]);
         world.wait_done();
     });
@@ -319,7 +264,7 @@ fn a_key_that_a_pattern_of_its_batch_means_has_no_delete_of_its_own() {
 fn p4_3_but_a_critical_one_does_not_wait_for_the_pass() {
     let mut world = warm(FOLDED);
     world.seed(["k:list:1", "k:list:2"]);
-    let lines = watch(&mut world, |world| {
+    let lines = world.watched(|world| {
         world.publish_critical("Revoked", &[("k", "1")]);
         world.wait_done();
     });

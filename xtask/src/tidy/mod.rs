@@ -3,6 +3,7 @@
 //! Also a test, so that no change gets past it.
 
 mod clauses;
+mod conformance;
 mod imports;
 mod metadata;
 mod picture;
@@ -36,6 +37,7 @@ fn problems(root: &Path, workspace: &Workspace) -> Result<Vec<String>, String> {
     let sources = sources::load(root)?;
     problems.extend(sources::problems(&sources));
     problems.extend(clauses::problems(root, &sources)?);
+    problems.extend(conformance::problems(root, &sources)?);
     Ok(problems)
 }
 
