@@ -64,8 +64,9 @@ impl Calendar {
         self.faults()[fault].ended = Some(Instant::now());
     }
 
-    /// Notes a fault that was over at once, or that has ended and lasted so long.
-    pub fn past(&self, kind: &'static str, what: String, lasted: Duration, grace: Duration) {
+    /// Notes a fault of the machine's own that has ended now and lasted so long.
+    pub fn past(&self, deed: &Deed, what: String, lasted: Duration) {
+        let Deed { kind, grace, loses, .. } = *deed;
         let now = Instant::now();
         let fault = Fault {
             kind,
@@ -73,18 +74,23 @@ impl Calendar {
             begun: now.checked_sub(lasted).unwrap_or(now),
             ended: Some(now),
             grace,
-            loses: false,
+            loses,
             on_top: true,
             recovery: Duration::ZERO,
         };
         self.faults().push(fault);
     }
 
-    /// Whether a fault that may take back what was confirmed was on lately, or a master was `replaced`: sentinels do that unasked where the
-    /// machine stands still for longer than they wait.
-    pub fn may_have_lost(&self, replaced: Option<Instant>) -> bool {
-        let lately = |ended: Option<Instant>| ended.is_none_or(|ended| ended.elapsed() < LATELY);
-        replaced.is_some_and(|at| lately(Some(at))) || self.faults().iter().any(|fault| fault.loses && lately(fault.ended))
+    /// Whether a fault that may take back what was confirmed was on lately.
+    pub fn may_have_lost(&self) -> bool {
+        let lately = |fault: &&Fault| fault.ended.is_none_or(|ended| ended.elapsed() < LATELY);
+        self.faults().iter().rev().filter(lately).any(|fault| fault.loses)
+    }
+
+    /// Whether a master that is replaced now has been replaced by one of the faults.
+    pub fn replaces_masters(&self) -> bool {
+        let now = Instant::now();
+        self.faults().iter().any(|fault| fault.loses && fault.excuses(now))
     }
 
     /// Whether some fault excuses what is seen now.
@@ -125,7 +131,8 @@ impl Calendar {
         if now.saturating_duration_since(due) < OVERDUE {
             return;
         }
-        if let Some(fault) = self.faults().iter_mut().rev().find(|fault| fault.begun < now && fault.kind != crate::metronome::KIND)
+        if let Some(fault) =
+            self.faults().iter_mut().rev().find(|fault| fault.begun < now && !crate::metronome::KINDS.contains(&fault.kind))
             && let Some(ended) = fault.ended
         {
             fault.recovery = fault.recovery.max(now.saturating_duration_since(ended));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use unstale_testkit::{Error, Resp, Value};
 
@@ -26,11 +26,6 @@ pub trait Route: Send + Sync {
     /// Changes whenever keys have another owner than before.
     fn epoch(&self) -> u64 {
         0
-    }
-
-    /// When a replica was last seen to have taken its master's place, whether a fault meant it to or not.
-    fn replaced(&self) -> Option<Instant> {
-        None
     }
 
     /// How many replicas must have an event before it counts as confirmed.

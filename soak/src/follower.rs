@@ -87,7 +87,7 @@ impl Follower {
                 if is_new {
                     count(&self.world.counts.flushes);
                 }
-                if is_new && !self.world.may_have_lost() {
+                if is_new && !self.world.calendar.may_have_lost() {
                     self.world
                         .oracle
                         .broken(format!("notice {seq} ({id}, from {}) asks to drop everything without a cause", notice.origin));
@@ -101,7 +101,7 @@ impl Follower {
     /// The servers lost what they had not replicated: the log is read again from its beginning.
     fn other_history(&mut self, found: Option<&Position>) {
         count(&self.world.counts.histories);
-        if !self.world.may_have_lost() {
+        if !self.world.calendar.may_have_lost() {
             self.world.oracle.broken(format!("the log lost notice {} ({}): there is {found:?}", self.at.seq, self.at.id));
         }
         self.at = Position::default();

@@ -127,7 +127,7 @@ impl Hearing {
 
     fn start_over(&mut self) -> Result<(), Failure> {
         count(&self.world.counts.starts_over);
-        if !self.world.may_have_lost() {
+        if !self.world.calendar.may_have_lost() {
             self.world.oracle.broken(format!("instance {} lost its position {:?} in the log", self.instance.number, self.at));
         }
         // In this order, as the documentation says: what is stored after the flush is dropped by notices after the position.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use unstale_testkit::{Redis, Resp, Sentinels, Value, wait_until_sync};
@@ -137,13 +137,12 @@ struct Master {
     sentinels: Vec<SocketAddr>,
     name: String,
     known: Mutex<Option<SocketAddr>>,
-    replaced: Mutex<Option<Instant>>,
     epoch: AtomicU64,
 }
 
 impl Master {
     fn follow(sentinels: Vec<SocketAddr>, name: String) -> Arc<Self> {
-        let master = Arc::new(Self { sentinels, name, known: Mutex::default(), replaced: Mutex::default(), epoch: AtomicU64::new(0) });
+        let master = Arc::new(Self { sentinels, name, known: Mutex::default(), epoch: AtomicU64::new(0) });
         master.ask();
         let asking = Arc::downgrade(&master);
         thread::spawn(move || {
@@ -160,9 +159,6 @@ impl Master {
         let named = self.sentinels.iter().find_map(|sentinel| named(*sentinel, &self.name));
         let mut known = lock(&self.known);
         if named.is_some() && named != *known {
-            if known.is_some() {
-                *lock(&self.replaced) = Some(Instant::now());
-            }
             *known = named;
             self.epoch.fetch_add(1, Ordering::SeqCst);
         }
@@ -189,10 +185,6 @@ impl Route for Master {
 
     fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
-    }
-
-    fn replaced(&self) -> Option<Instant> {
-        *lock(&self.replaced)
     }
 
     fn replicas(&self) -> usize {

@@ -75,11 +75,6 @@ impl World {
         })
     }
 
-    /// Whether what was confirmed may lately have been taken back, as no failover can help.
-    pub fn may_have_lost(&self) -> bool {
-        self.calendar.may_have_lost(self.route.replaced())
-    }
-
     /// Random numbers of one actor's own, the same for the same seed.
     pub fn random(&self, actor: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(1_000_003).wrapping_add(actor))
