@@ -39,6 +39,7 @@ pub enum Role {
 /// - While it is down, a command fails at once with [`FaultKind::Unreachable`]; nothing is queued until it is up again.
 /// - A command that gets no answer within its time fails with [`FaultKind::Timeout`], and the connection is given up, so that the answers
 ///   of other commands are not awaited from a server that is gone. Those fail with [`FaultKind::Unreachable`].
+/// - One that nobody uses is asked every five seconds whether it still answers, and else given up as well.
 /// - A command is sent once. Whether it was carried out, if there is no answer, is not known.
 /// - It goes to where its [`Place`] is when it connects, and gives itself up when that is elsewhere: when sentinels name another master, the
 ///   map of a cluster another node, or the server answers as a replica or as a node that has lost the slot.
@@ -142,6 +143,7 @@ impl Client {
     pub(crate) async fn send(&self, command: Command) -> Result<Frame, Fault> {
         let timeout = command.block().map_or(self.handle.timeout, |block| block + GRACE);
         let (client, generation) = self.handle.shared.current()?;
+        self.handle.shared.using(command.block().unwrap_or_default());
         let (command, args) = command.into_parts()?;
         let client = client.with_options(&Options { timeout: Some(timeout), ..Options::default() });
         let answer = tokio::select! {
@@ -156,6 +158,7 @@ impl Client {
     pub(crate) async fn send_asking(&self, command: Command) -> Result<Reply, Fault> {
         let timeout = self.handle.timeout;
         let (client, generation) = self.handle.shared.current()?;
+        self.handle.shared.using(Duration::ZERO);
         let pipeline = client.pipeline();
         for command in [Command::new("ASKING"), command] {
             let (command, args) = command.into_parts()?;
@@ -229,6 +232,7 @@ pub(crate) fn plan(server: &Server, role: Role, name: &str) -> Result<Plan, Faul
         },
         performance: PerformanceConfig::default(),
         name: name.to_owned(),
+        answer: server.command_timeout,
         place: server.url.to_string(),
     })
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -26,6 +26,8 @@ use crate::wire::{self, Command, Reply};
 const ATTEMPT: u32 = 4;
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// After so long without a command a connection is asked whether it still leads anywhere.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// Whether a connection is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +95,8 @@ pub(crate) struct Plan {
     pub(crate) performance: PerformanceConfig,
     /// Shown by CLIENT LIST.
     pub(crate) name: String,
+    /// How long the answer to a command may take.
+    pub(crate) answer: Duration,
     /// Shown to people: the URL without the password.
     pub(crate) place: String,
 }
@@ -104,6 +108,8 @@ pub(crate) struct Shared {
     current: RwLock<Current>,
     /// The newest generation that a command found of no use, and why.
     dead: watch::Sender<(u64, Fault)>,
+    /// Until when the server may take its time with what was sent last.
+    used: Mutex<Instant>,
 }
 
 #[derive(Debug)]
@@ -118,7 +124,7 @@ impl Shared {
     pub(crate) fn new() -> Self {
         let fault = Fault::new(FaultKind::Unreachable, "not connected yet");
         let dead = watch::Sender::new((0, fault.clone()));
-        Self { link: watch::Sender::new(Link::down(fault)), current: RwLock::new(Current::None), dead }
+        Self { link: watch::Sender::new(Link::down(fault)), current: RwLock::new(Current::None), dead, used: Mutex::new(Instant::now()) }
     }
 
     pub(crate) fn link(&self) -> watch::Receiver<Link> {
@@ -150,6 +156,23 @@ impl Shared {
         self.lost()
     }
 
+    /// Something is sent whose answer the server may keep back for so long.
+    pub(crate) fn using(&self, block: Duration) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = (*used).max(Instant::now() + block);
+    }
+
+    /// Waits until nothing has been sent for long.
+    async fn idle(&self) {
+        loop {
+            let until = *self.used.lock().unwrap_or_else(PoisonError::into_inner) + IDLE;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
     /// Gives a connection up that doesn't answer any more, or answers as the wrong server.
     pub(crate) fn give_up(&self, generation: u64, why: Fault) {
         self.dead.send_if_modified(|dead| {
@@ -166,6 +189,7 @@ impl Shared {
     }
 
     fn up(&self, client: Client, generation: u64, server: u64, process: Option<Arc<str>>) {
+        self.using(Duration::ZERO);
         self.set(Current::One(client, generation), |link| *link = Link::Up { generation, server, process });
     }
 
@@ -198,10 +222,12 @@ pub(crate) async fn supervise(plan: Plan, site: Site, aim: Aim, shared: Arc<Shar
                 server += u64::from(last.as_ref() != Some(&process));
                 last = Some(Arc::clone(&process));
                 tracing::debug!(name = plan.name, generation, server, %address, "connected to Redis");
-                shared.up(connection.client.clone(), generation, server, site.slots().is_none().then_some(process));
+                let client = connection.client.clone();
+                shared.up(client.clone(), generation, server, site.slots().is_none().then_some(process));
                 tokio::select! {
                     fault = connection.ended(shared.dead.subscribe(), generation) => fault,
                     fault = site.moved(&aim, &address) => fault,
+                    fault = silent(&shared, client, plan.answer) => fault,
                 }
             }
             Err(fault) => fault,
@@ -240,6 +266,20 @@ async fn find(plan: &Plan, site: &Site, aim: &Aim, attempt: usize) -> Result<Fou
         Ok(Found { connection, address, process })
     })
     .await
+}
+
+/// Waits until a connection that nobody uses doesn't answer any more. A peer that vanished without a word would else be noticed by whoever
+/// needs the connection next, which costs him the time of an answer. The system's own probes don't find a proxy that stands still.
+async fn silent(shared: &Shared, client: Client, answer: Duration) -> Fault {
+    loop {
+        shared.idle().await;
+        shared.using(Duration::ZERO);
+        let Ok((ping, args)) = Command::new("PING").into_parts() else { return std::future::pending().await };
+        // Whatever it answers, it does; that a connection ended is told elsewhere.
+        if tokio::time::timeout(answer, client.custom_raw(ping, args)).await.is_err() {
+            return Fault::new(FaultKind::Timeout, "nothing answers any more, though the connection is open");
+        }
+    }
 }
 
 /// What connecting takes as a whole has an end too.

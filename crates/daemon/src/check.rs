@@ -214,6 +214,7 @@ impl Look<'_> {
             (&names.lease, "string"),
             (&names.beats, "zset"),
             (&names.positions, "hash"),
+            (&names.pulse, "string"),
         ] {
             let reply = client.raw(vec!["TYPE".into(), key.clone().into()]).await?;
             let found = reply.text()?.to_owned();

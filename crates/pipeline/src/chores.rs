@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use unstale_connect::{Client, Fault, PendingEntry};
 use unstale_events::{Cause, EntryId, Position, StreamKind};
 use unstale_sink::{Replay, Replayer, Sink, Whose as Deletes};
-use unstale_source::{Beat, Claimed, EntryLimit, Group, Letter, Letters, Membership, Survey};
+use unstale_source::{Beat, Claimed, EntryLimit, Group, Letter, Letters, Membership, PendingAt, Survey};
 
 use crate::pipeline::Grave;
-use crate::walk::{Found, Source, Whose};
+use crate::walk::{Found, Whose};
 
 /// Who died in a failover is known as dead by then.
 const DEAD_BY: Duration = Duration::from_secs(5);
@@ -43,6 +43,8 @@ pub(crate) enum Done {
     Recalled(Result<bool, Fault>),
     Flushed(Result<Position, Fault>),
     Tidied(Result<(), Fault>),
+    /// Up to which entry.
+    Trimmed(StreamKind, Result<EntryId, Fault>),
     /// A server of caches failed over, and what this process had deleted there was repeated.
     Replayed(Box<Replayer>, Replay),
     /// So long after that it is known who died meanwhile.
@@ -88,20 +90,16 @@ pub(crate) fn release(group: &Group, ids: Vec<EntryId>, deliveries: u64) -> Chor
 }
 
 /// A page of pending entries.
-pub(crate) fn list(group: &Group, whose: Whose, source: Source, from: EntryId) -> Chore {
+pub(crate) fn list(group: &Group, whose: Whose, at: PendingAt, from: EntryId) -> Chore {
     let group = group.clone();
-    async move {
-        let listed = group.pending(source.consumer.as_deref(), from, source.min_idle).await;
-        Done::Listed(group.kind(), whose, listed)
-    }
-    .boxed()
+    async move { Done::Listed(group.kind(), whose, group.pending(&at, from).await) }.boxed()
 }
 
-pub(crate) fn claim(group: &Group, found: Vec<Found>, min_idle: Duration, whose: Whose, enough: usize, limit: EntryLimit) -> Chore {
+pub(crate) fn claim(group: &Group, found: Vec<Found>, at: PendingAt, whose: Whose, enough: usize, limit: EntryLimit) -> Chore {
     let group = group.clone();
     async move {
         let ids: Vec<EntryId> = found.iter().map(|(id, _)| *id).collect();
-        let claimed = group.claim(&ids, min_idle, enough, limit).await;
+        let claimed = group.claim(&ids, &at, enough, limit).await;
         Done::Claimed(group.kind(), whose, found, claimed)
     }
     .boxed()
@@ -124,9 +122,9 @@ pub(crate) fn beat(membership: &Membership, wants_lease: bool, position: Option<
     .boxed()
 }
 
-pub(crate) fn survey(group: &Group) -> Chore {
+pub(crate) fn survey(group: &Group, consumers: bool) -> Chore {
     let group = group.clone();
-    async move { Done::Surveyed(group.kind(), group.survey().await) }.boxed()
+    async move { Done::Surveyed(group.kind(), group.survey(consumers).await) }.boxed()
 }
 
 pub(crate) fn lost_unread(group: &Group, anew: bool) -> Chore {
@@ -180,7 +178,7 @@ pub(crate) fn flush(sink: &Arc<Sink>, after: Duration) -> Chore {
 
 pub(crate) fn trim(group: &Group, floor: EntryId) -> Chore {
     let group = group.clone();
-    async move { Done::Tidied(group.trim(floor).await.map(drop)) }.boxed()
+    async move { Done::Trimmed(group.kind(), group.trim(floor).await.map(|_| floor)) }.boxed()
 }
 
 pub(crate) fn remove_consumer(group: &Group, consumer: String, beats: String, alive_since: u64) -> Chore {

@@ -33,7 +33,8 @@ impl State {
                 inputs.stream(kind).recovery.release_ended(entries, failed.then_some((deliveries, ids)), now);
             }
             Done::Tidied(Ok(())) => {}
-            Done::Tidied(Err(fault)) => self.trouble("tidy", &fault, now),
+            Done::Trimmed(kind, Ok(floor)) => inputs.stream(kind).trimmed = Some(floor),
+            Done::Tidied(Err(fault)) | Done::Trimmed(_, Err(fault)) => self.trouble("tidy", &fault, now),
             Done::Listed(kind, whose, listed) => self.listed(inputs.stream(kind), whose, listed, now),
             Done::Claimed(kind, whose, before, claimed) => self.claimed(kind, whose, &before, claimed, inputs, now),
             Done::Kept(kind, kept) => self.kept(inputs.stream(kind), kept, now),
@@ -185,7 +186,6 @@ impl State {
         self.beating = false;
         match beat {
             Ok(beat) => {
-                self.membership.heard(&beat);
                 self.watch.answered(took);
                 self.stats.notices_mut().behind = beat.notices_behind;
                 if beat.found_stray {
@@ -193,11 +193,15 @@ impl State {
                 }
                 if beat.holds_lease != self.is_reader() {
                     tracing::info!(reader = beat.holds_lease, "{}", lease_text(beat.holds_lease));
-                    self.next_survey = now;
+                    self.surveyed = None;
                 }
                 // Who has just died is looked after at once.
                 if self.company.as_ref().is_some_and(|before| before.alive.iter().any(|name| !beat.alive.contains(name))) {
-                    self.next_survey = now;
+                    self.surveyed = None;
+                }
+                // Who looks after the dead learns of a death when it is one, not with the beat after.
+                if beat.holds_lease {
+                    self.next_beat = self.next_beat.min(now + beat.next_death);
                 }
                 self.stats.reader(beat.holds_lease);
                 self.stats.set_instances(beat.alive.len() as u64);
@@ -219,6 +223,7 @@ impl State {
             Err(fault) => return self.trouble_with("survey", inputs.stream(kind).group().stream(), &fault, now),
         };
         let Some(beat) = self.company.clone() else { return };
+        inputs.stream(kind).is_stirred |= survey.pending > 0 || survey.lag > 0 || !beat.may_judge;
         let age = survey.oldest.map_or(Duration::ZERO, |id| Duration::from_millis(beat.now_ms.saturating_sub(id.ms)));
         self.stats.seen(kind, survey.lag, survey.pending, age);
         if beat.holds_lease && self.draining.is_none() {
@@ -232,12 +237,13 @@ impl State {
         let stream = if kind == StreamKind::Critical { critical } else { ordinary };
         if let Some(ground) = self.ground {
             let anew = std::mem::replace(&mut stream.counted_on, ground) != ground;
+            stream.trimmed.take_if(|_| anew);
             if survey.suspicious || anew {
                 chores.push(chores::lost_unread(stream.group(), anew));
             }
         }
         let trims = kind == StreamKind::Critical || self.settings.trim;
-        if let Some(floor) = survey.floor.filter(|_| trims) {
+        if let Some(floor) = survey.floor.filter(|floor| trims && stream.trimmed != Some(*floor)) {
             chores.push(chores::trim(stream.group(), floor));
         }
         if !beat.may_judge {

@@ -39,8 +39,8 @@ pub(crate) const CONTROL: &str = ROLES[6];
 const READING: [&str; 2] = [ROLES[0], ROLES[2]];
 /// How often the holder of the lease looks at the streams.
 const SURVEY: Duration = Duration::from_secs(1);
-/// How often a stand-by does: only for its metrics.
-const GLANCE: Duration = Duration::from_secs(5);
+/// How often a stand-by does, for its metrics, and who has found nothing new.
+const GLANCE: Duration = Duration::from_secs(3);
 /// The pause before a failed order to Redis is given again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How many dead letters are written at a time.
@@ -108,7 +108,7 @@ impl Pipeline {
             next_beat: now,
             beating: false,
             wanted_lease: false,
-            next_survey: now,
+            surveyed: None,
             surveys: 0,
             shown: now,
             history: History::Unknown,
@@ -169,7 +169,8 @@ pub(crate) struct State {
     pub(crate) next_beat: Instant,
     pub(crate) beating: bool,
     pub(crate) wanted_lease: bool,
-    pub(crate) next_survey: Instant,
+    /// When the streams were looked at last; `None` if that is to be done at once.
+    pub(crate) surveyed: Option<Instant>,
     pub(crate) surveys: usize,
     pub(crate) shown: Instant,
     pub(crate) history: History,
@@ -247,11 +248,16 @@ impl State {
             self.next_beat = now + BEAT;
             inputs.chores.push(chores::beat(&self.membership, wants_lease, self.hub.position()));
         }
-        if now >= self.next_survey && self.surveys == 0 {
-            self.next_survey = now + if self.is_reader() { SURVEY } else { GLANCE };
+        let is_busy = self.is_reader() && (inputs.critical.is_stirred || inputs.ordinary.is_stirred);
+        let pause = if is_busy { SURVEY } else { GLANCE };
+        if self.surveyed.is_none_or(|last| now >= last + pause) && self.surveys == 0 {
+            let at_once = self.surveyed.replace(now).is_none();
             self.surveys = 2;
-            inputs.chores.push(chores::survey(inputs.critical.group()));
-            inputs.chores.push(chores::survey(inputs.ordinary.group()));
+            let Inputs { critical, ordinary, chores, .. } = inputs;
+            for stream in [critical, ordinary] {
+                let is_stirred = std::mem::replace(&mut stream.is_stirred, false);
+                chores.push(chores::survey(stream.group(), is_stirred || at_once));
+            }
         }
         while self.burials < BURIALS
             && let Some(grave) = self.graves.pop_front()

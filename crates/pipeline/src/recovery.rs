@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use unstale_events::EntryId;
+use unstale_source::PendingAt;
 
 use crate::walk::{Found, Step, Walk, Whose};
 
@@ -17,13 +18,13 @@ const WAITING: usize = 1000;
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
 /// An entry that may kill the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Suspect {
     pub(crate) id: EntryId,
     pub(crate) deliveries: u64,
     pub(crate) whose: Whose,
-    /// As in [`crate::walk::Source::min_idle`].
-    pub(crate) min_idle: Duration,
+    /// Where it was found.
+    pub(crate) place: PendingAt,
 }
 
 /// The state of one stream's recovery.
@@ -221,14 +222,14 @@ impl Recovery {
 
     /// Of pending entries that are free, those to claim now: all that nobody suspects. Suspects wait for their turn, if there is a place.
     pub(crate) fn choose(&mut self, free: impl Iterator<Item = Found>, whose: Whose) -> Vec<Found> {
-        let Some(min_idle) = self.walk(whose).and_then(|walk| walk.min_idle()) else { return Vec::new() };
+        let Some(place) = self.walk(whose).and_then(|walk| walk.place()).cloned() else { return Vec::new() };
         let (mut plain, mut passed_over) = (Vec::new(), 0);
         for (id, deliveries) in free {
             match deliveries < SUSPECT {
                 true => plain.push((id, deliveries)),
                 false if self.suspect == Some(id) || self.waiting.contains_key(&id) => {}
                 false if self.waiting.len() < WAITING => {
-                    self.waiting.insert(id, Suspect { id, deliveries, whose, min_idle });
+                    self.waiting.insert(id, Suspect { id, deliveries, whose, place: place.clone() });
                 }
                 false => passed_over += 1,
             }

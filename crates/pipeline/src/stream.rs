@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Slot;
 use unstale_events::{EntryId, StreamKind};
-use unstale_source::{Delivered, EntryLimit, Group, Reader};
+use unstale_source::{Delivered, EntryLimit, Group, PendingAt, Reader};
 
 use crate::chores::{self, Chore};
 use crate::journal;
@@ -16,7 +16,7 @@ use crate::walk::{Found, Step, Whose};
 /// The most entries that one read asks for. How large they are is known only once they are here, so it is also what memory must bear if
 /// large ones follow small ones.
 const MOST: usize = 256;
-/// What the first read asks for, and the first after silence; each later one asks for at most twice what the last brought.
+/// What the first read after silence asks for, when entries come one by one; each later one asks for at most twice what the last brought.
 const FIRST: usize = 16;
 /// About how many bytes one read, or one claim, may bring.
 const READ_BYTES: usize = 4 * 1024 * 1024;
@@ -38,6 +38,7 @@ struct Held {
 
 /// The state of one stream.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they say different things, and none of them follows from another")]
 pub(crate) struct Stream {
     pub(crate) reader: Reader,
     pub(crate) recovery: Recovery,
@@ -45,6 +46,10 @@ pub(crate) struct Stream {
     pub(crate) seen: bool,
     /// The ground on which the group's count of what it was given is known to be right.
     pub(crate) counted_on: u64,
+    /// Below this it was trimmed last.
+    pub(crate) trimmed: Option<EntryId>,
+    /// Whether a look at the group would find something new: entries came, or were there at the last, or nobody could be judged then.
+    pub(crate) is_stirred: bool,
     held: HashMap<EntryId, Held, RandomState>,
     /// How many of them were claimed.
     claimed: usize,
@@ -62,7 +67,9 @@ pub(crate) struct Stream {
     /// How many reads are still made without bodies.
     careful: u32,
     average_bytes: usize,
-    most: usize,
+    /// The most that the next read may ask for; `None` before the first, and after one that failed: what is in the stream by then may be of
+    /// any size, so it begins with one.
+    most: Option<usize>,
 }
 
 impl Stream {
@@ -72,6 +79,8 @@ impl Stream {
             recovery: Recovery::new(now),
             seen: false,
             counted_on: 0,
+            trimmed: None,
+            is_stirred: true,
             held: HashMap::default(),
             claimed: 0,
             owed: Vec::new(),
@@ -83,7 +92,7 @@ impl Stream {
             resting_until: None,
             careful: 0,
             average_bytes: 0,
-            most: FIRST,
+            most: None,
         }
     }
 
@@ -138,13 +147,15 @@ impl Stream {
             }
             return;
         }
-        let count = (READ_BYTES / self.average_bytes.max(1)).clamp(1, self.most);
-        self.reader.begin(count);
+        match self.most {
+            Some(most) => self.reader.begin((READ_BYTES / self.average_bytes.max(1)).clamp(1, most)),
+            None => self.reader.begin_with_one(),
+        }
     }
 
     /// A read brought so many entries of so many bytes.
     pub(crate) fn has_read(&mut self, bytes: usize, entries: usize) {
-        self.most = (entries * 2).clamp(FIRST, MOST);
+        self.most = Some((entries * 2).clamp(FIRST, MOST));
         self.weigh(bytes, entries);
     }
 
@@ -176,7 +187,7 @@ impl Stream {
         if !in_time {
             self.careful = CAREFUL;
         }
-        self.most = FIRST;
+        self.most = None;
     }
 }
 
@@ -184,6 +195,7 @@ impl Stream {
 impl Stream {
     /// Begins to hold an entry. `false` if it is held already.
     pub(crate) fn hold(&mut self, id: EntryId, deliveries: u64, claimed: bool) -> bool {
+        self.is_stirred = true;
         match self.held.entry(id) {
             Slot::Occupied(_) => false,
             Slot::Vacant(slot) => {
@@ -249,20 +261,20 @@ impl Stream {
         let has_room = used < room && self.claimed * self.average_bytes.max(HELD_BYTES) < room / 2;
         for (whose, step) in self.recovery.steps(has_room) {
             chores.push(match step {
-                Step::List(source, from) => chores::list(&group, whose, source, from),
-                Step::Claim(found, min_idle) => self.claim(found, min_idle, whose, limit),
+                Step::List(at, from) => chores::list(&group, whose, at, from),
+                Step::Claim(found, at) => self.claim(found, at, whose, limit),
             });
         }
         self.recovery.ended().for_each(|walk| journal::walked(group.kind(), walk.whose(), walk.taken));
-        if let Some(Suspect { id, deliveries, whose, min_idle }) = self.recovery.next_suspect() {
-            chores.push(self.claim(vec![(id, deliveries)], min_idle, whose, limit));
+        if let Some(Suspect { id, deliveries, whose, place }) = self.recovery.next_suspect() {
+            chores.push(self.claim(vec![(id, deliveries)], place, whose, limit));
         }
         chores
     }
 
-    fn claim(&mut self, found: Vec<Found>, min_idle: Duration, whose: Whose, limit: EntryLimit) -> Chore {
+    fn claim(&mut self, found: Vec<Found>, at: PendingAt, whose: Whose, limit: EntryLimit) -> Chore {
         self.recovery.claim_began();
-        chores::claim(self.group(), found, min_idle, whose, READ_BYTES, limit)
+        chores::claim(self.group(), found, at, whose, READ_BYTES, limit)
     }
 
     /// Begins to set back how often entries count as delivered.

@@ -6,9 +6,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use unstale_events::EntryId;
+use unstale_source::PendingAt;
 
-/// How long an entry of a dead instance has been quiet at least, so that two who find it don't both take it.
-const QUIET: Duration = Duration::from_secs(1);
 /// The most entries that one step claims.
 const MOST: usize = 256;
 
@@ -24,22 +23,13 @@ pub(crate) enum Whose {
 /// A pending entry, and how often it was delivered.
 pub(crate) type Found = (EntryId, u64);
 
-/// Where to look.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// Whose entries; `None` for anybody's.
-    pub(crate) consumer: Option<String>,
-    /// Only entries that were delivered at least so long ago.
-    pub(crate) min_idle: Duration,
-}
-
 /// What a walk does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// List a page, from this id on.
-    List(Source, EntryId),
-    /// Claim these, if they were delivered at least so long ago.
-    Claim(Vec<Found>, Duration),
+    List(PendingAt, EntryId),
+    /// Claim these, which were found there.
+    Claim(Vec<Found>, PendingAt),
 }
 
 /// The state of a walk.
@@ -47,7 +37,7 @@ pub(crate) enum Step {
 pub(crate) struct Walk {
     whose: Whose,
     /// Where is still to be looked, here first.
-    sources: VecDeque<Source>,
+    places: VecDeque<PendingAt>,
     /// Where the next page begins; `None` if there is none.
     from: Option<EntryId>,
     /// What of the page is still to be claimed.
@@ -64,27 +54,26 @@ pub(crate) struct Walk {
 impl Walk {
     /// A walk through this process's own entries.
     pub(crate) fn own(consumer: &str) -> Self {
-        Self::new(Whose::Own, [Source { consumer: Some(consumer.to_owned()), min_idle: Duration::ZERO }].into())
+        Self::new(Whose::Own, [of(consumer.to_owned())].into())
     }
 
     /// A walk through the entries of the dead, and then through those that anybody has had for `stuck`.
     pub(crate) fn others(dead: Vec<String>, stuck: Duration) -> Self {
-        let dead = dead.into_iter().map(|name| Source { consumer: Some(name), min_idle: QUIET });
-        Self::new(Whose::Others, dead.chain([Source { consumer: None, min_idle: stuck }]).collect())
+        Self::new(Whose::Others, dead.into_iter().map(of).chain([PendingAt { consumer: None, min_idle: stuck }]).collect())
     }
 
-    fn new(whose: Whose, sources: VecDeque<Source>) -> Self {
+    fn new(whose: Whose, places: VecDeque<PendingAt>) -> Self {
         let (from, page) = (Some(EntryId::ZERO), VecDeque::new());
-        Self { whose, sources, from, page, stepping: false, has_listed: false, taken: 0, passed_over: 0 }
+        Self { whose, places, from, page, stepping: false, has_listed: false, taken: 0, passed_over: 0 }
     }
 
     pub(crate) fn whose(&self) -> Whose {
         self.whose
     }
 
-    /// How long entries have been quiet where it looks now; `None` if it looks no more.
-    pub(crate) fn min_idle(&self) -> Option<Duration> {
-        self.sources.front().map(|source| source.min_idle)
+    /// Where it looks now; `None` if it looks no more.
+    pub(crate) fn place(&self) -> Option<&PendingAt> {
+        self.places.front()
     }
 
     /// Whether a page has come.
@@ -94,7 +83,7 @@ impl Walk {
 
     /// Whether all is looked at and nothing is under way; known after [`Walk::step`] had nothing.
     pub(crate) fn has_ended(&self) -> bool {
-        self.sources.is_empty() && !self.stepping
+        self.places.is_empty() && !self.stepping
     }
 
     /// Begins the next step, unless one is under way, or it is to claim and there is no room.
@@ -103,13 +92,13 @@ impl Walk {
             return None;
         }
         if self.page.is_empty() && self.from.is_none() {
-            self.sources.pop_front();
+            self.places.pop_front();
             self.from = Some(EntryId::ZERO);
         }
-        let source = self.sources.front()?;
+        let place = self.places.front()?.clone();
         let step = match (self.page.len().min(MOST), self.from) {
-            (0, from) => Step::List(source.clone(), from?),
-            (most, _) if has_room => Step::Claim(self.page.drain(..most).collect(), source.min_idle),
+            (0, from) => Step::List(place, from?),
+            (most, _) if has_room => Step::Claim(self.page.drain(..most).collect(), place),
             _ => return None,
         };
         self.stepping = true;
@@ -133,9 +122,14 @@ impl Walk {
 
     /// Nothing more is begun.
     pub(crate) fn stop(&mut self) {
-        self.sources.clear();
+        self.places.clear();
         self.page.clear();
     }
+}
+
+/// All that one consumer has.
+fn of(consumer: String) -> PendingAt {
+    PendingAt { consumer: Some(consumer), min_idle: Duration::ZERO }
 }
 
 #[cfg(test)]
@@ -150,21 +144,17 @@ mod tests {
         ids.map(|ms| (id(ms), 1)).collect()
     }
 
-    fn source(consumer: Option<&str>, min_idle: Duration) -> Source {
-        Source { consumer: consumer.map(str::to_owned), min_idle }
-    }
-
     #[test]
     fn it_lists_page_after_page_and_claims_each_before_the_next() {
         let mut walk = Walk::own("me");
-        let own = source(Some("me"), Duration::ZERO);
+        let own = of("me".to_owned());
         assert_eq!(walk.step(true), Some(Step::List(own.clone(), EntryId::ZERO)));
         assert_eq!((walk.step(true), walk.has_listed()), (None, false), "one step at a time");
         walk.listed(Some(id(299)), found(0..300));
-        assert_eq!(walk.step(true), Some(Step::Claim(found(0..256), Duration::ZERO)));
+        assert_eq!(walk.step(true), Some(Step::Claim(found(0..256), own.clone())));
         // Only two hundred of these were not too much.
         walk.claimed(200, &found(200..256));
-        assert_eq!(walk.step(true), Some(Step::Claim(found(200..300), Duration::ZERO)));
+        assert_eq!(walk.step(true), Some(Step::Claim(found(200..300), own.clone())));
         walk.claimed(100, &[]);
         assert_eq!(walk.step(true), Some(Step::List(own, id(299).next())));
         walk.listed(None, vec![]);
@@ -177,16 +167,16 @@ mod tests {
         walk.step(false);
         walk.listed(Some(id(2)), found(1..3));
         assert_eq!((walk.step(false), walk.has_ended()), (None, false));
-        assert_eq!(walk.step(true), Some(Step::Claim(found(1..3), Duration::ZERO)));
+        assert_eq!(walk.step(true), Some(Step::Claim(found(1..3), of("me".to_owned()))));
     }
 
     #[test]
     fn after_the_dead_it_looks_for_what_anybody_is_stuck_with() {
-        let stuck = Duration::from_secs(30);
-        let mut walk = Walk::others(vec!["one".to_owned()], stuck);
-        assert_eq!(walk.step(true), Some(Step::List(source(Some("one"), QUIET), EntryId::ZERO)));
+        let stuck = PendingAt { consumer: None, min_idle: Duration::from_secs(30) };
+        let mut walk = Walk::others(vec!["one".to_owned()], stuck.min_idle);
+        assert_eq!(walk.step(true), Some(Step::List(of("one".to_owned()), EntryId::ZERO)));
         walk.listed(None, vec![]);
-        assert_eq!(walk.step(true), Some(Step::List(source(None, stuck), EntryId::ZERO)));
+        assert_eq!(walk.step(true), Some(Step::List(stuck.clone(), EntryId::ZERO)));
         // The highest id there can be has none behind it.
         walk.listed(Some(EntryId::MAX), vec![(EntryId::MAX, 2)]);
         assert_eq!(walk.step(true), Some(Step::Claim(vec![(EntryId::MAX, 2)], stuck)));

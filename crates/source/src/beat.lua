@@ -1,12 +1,18 @@
 -- One beat: says that this instance lives and how far its receivers are, keeps or takes the lease, and lists who lives and how far they are.
--- KEYS: beats, lease, positions, notice log. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms), from which age on
--- one is dead (ms), position ("": none yet).
+-- KEYS: beats, lease, positions, notice log, pulse. ARGV: instance, lease in ms (0: give it up), how long a beat is kept (ms), from which age
+-- on one is dead (ms), position ("": none yet), the longest gap in the pulse (ms).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- The removal comes first: with a write behind it the ZADD passes under `maxmemory`, and so does the SET.
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])) do redis.call('HDEL', KEYS[3], gone) end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
+-- What beat in the future did so before the clock was set back. It counts as of now, or the dead would live until the clock is there again.
+for _, early in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do redis.call('ZADD', KEYS[1], now, early) end
+-- The pulse is since when somebody's beats have gone through without a gap: for so long everybody's could have.
+local since = tonumber(redis.pcall('GET', KEYS[5])) or now
+since = math.min(since, now)
+redis.call('SET', KEYS[5], since, 'PX', ARGV[6])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[5]) end
 local lease, holder = tonumber(ARGV[2]), redis.pcall('GET', KEYS[2])
 -- A lease runs out unless it is renewed. One that doesn't was set by hand: without a time limit, with a long one, or as another type.
@@ -38,4 +44,7 @@ local fields = newest and newest[2] or {}
 for field = 1, #fields, 2 do
   if fields[field] == 'seq' then seq = fields[field + 1] end
 end
-return {now, held, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), stray, redis.call('HGETALL', KEYS[3]), seq}
+-- The living, the one first that has been silent longest, and in what time he is dead if he stays so.
+local alive = redis.call('ZRANGEBYSCORE', KEYS[1], now - ARGV[4], '+inf')
+local left = redis.call('ZSCORE', KEYS[1], alive[1]) + ARGV[4] + 1 - now
+return {now, held, alive, left, now - since, stray, redis.call('HGETALL', KEYS[3]), seq}

@@ -1,18 +1,23 @@
 -- Takes over pending entries in the order given until they are enough, and looks at each before it is handed out.
--- KEYS: stream. ARGV: group, consumer, least idle time (ms), how many bytes are enough, bytes and fields that an entry may have, ids.
+-- KEYS: stream. ARGV: group, consumer, least idle time (ms), whose they must still be ("": anybody's), how many bytes are enough, bytes and
+-- fields that an entry may have, ids.
 --
+-- What somebody has taken over since is left to him: two who take over from the same don't get the same, whatever the clock says.
 -- An entry without a body that isn't pending was acknowledged by somebody in the meantime; one that is pending was trimmed away and is
 -- lost. Only a script can tell the two apart, for XCLAIM removes the second without a word.
-local stream, group, consumer, idle = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local enough, most_bytes, most_fields = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local stream, group, consumer, idle, owner = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local enough, most_bytes, most_fields = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local taken, gone, heavy = {}, {}, {}
 local looked_at, held = 0, 0
-for at = 7, #ARGV do
+for at = 8, #ARGV do
   if held >= enough then break end
   looked_at = looked_at + 1
   local id = ARGV[at]
-  local entry = redis.call('XRANGE', stream, id, id)[1]
-  if not entry then
+  local is_free = owner == '' or #redis.call('XPENDING', stream, group, id, id, 1, owner) == 1
+  local entry = is_free and redis.call('XRANGE', stream, id, id)[1]
+  if not is_free then
+    -- Not to be had any more.
+  elseif not entry then
     if #redis.call('XPENDING', stream, group, id, id, 1) == 1 then
       redis.call('XACK', stream, group, id)
       gone[#gone + 1] = id

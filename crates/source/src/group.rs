@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use unstale_connect::{Client, Fault, FaultKind, GroupInfo, GroupStart, PendingEntry, PendingQuery, Reply, Script, Trim};
+use unstale_connect::{Client, Fault, FaultKind, GroupInfo, GroupStart, PendingEntry, PendingQuery, PendingSummary, Reply, Script, Trim};
 use unstale_events::{Entry, EntryId, Fields, StreamKind};
 
 use crate::limit::{EntryLimit, Size};
@@ -21,6 +21,15 @@ pub enum Start {
     Beginning,
     /// Behind the newest entry: for a stream that others own and whose past is of no interest.
     End,
+}
+
+/// Where pending entries are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingAt {
+    /// Whose they are; `None` for anybody's.
+    pub consumer: Option<String>,
+    /// Only those that were delivered at least so long ago.
+    pub min_idle: Duration,
 }
 
 /// Entries taken over.
@@ -76,7 +85,7 @@ pub struct Survey {
     pub oldest: Option<EntryId>,
     /// Each consumer with pending entries, and how many.
     pub owners: Vec<(String, u64)>,
-    /// All consumers of the group.
+    /// All consumers of the group, if they were asked for.
     pub consumers: Vec<String>,
     /// Every entry below is acknowledged by all groups; `None` if that can't be told.
     pub floor: Option<EntryId>,
@@ -202,17 +211,19 @@ impl Group {
         Ok(ids)
     }
 
-    /// Pending entries of one consumer, from an id on; by default this process's own.
-    pub async fn pending(&self, consumer: Option<&str>, from: EntryId, min_idle: Duration) -> Result<Vec<PendingEntry>, Fault> {
+    /// The pending entries of a place, from an id on.
+    pub async fn pending(&self, at: &PendingAt, from: EntryId) -> Result<Vec<PendingEntry>, Fault> {
+        let (consumer, min_idle) = (at.consumer.as_deref(), at.min_idle);
         let query = PendingQuery { stream: self.stream(), group: self.name(), from, count: CHUNK, consumer, min_idle };
         no_group_is(Vec::new(), self.client.xpending(query).await)
     }
 
-    /// Takes over pending entries that were last delivered at least `min_idle` ago, counting the delivery; in the order of `ids`, until what
-    /// was taken over weighs `enough` bytes. The bodies of those over the limit stay where they are.
-    pub async fn claim(&self, ids: &[EntryId], min_idle: Duration, enough: usize, limit: EntryLimit) -> Result<Claimed, Fault> {
+    /// Takes over pending entries of a place, counting the delivery; in the order of `ids`, until what was taken over weighs `enough` bytes.
+    /// The bodies of those over the limit stay where they are.
+    pub async fn claim(&self, ids: &[EntryId], from: &PendingAt, enough: usize, limit: EntryLimit) -> Result<Claimed, Fault> {
         let ids = &ids[..ids.len().min(CHUNK)];
-        let words = [self.name().to_owned(), self.consumer().to_owned(), min_idle.as_millis().to_string()];
+        let owner = from.consumer.clone().unwrap_or_default();
+        let words = [self.name().to_owned(), self.consumer().to_owned(), from.min_idle.as_millis().to_string(), owner];
         let words = words.into_iter().chain(numbers([enough, limit.bytes, limit.fields])).chain(ids.iter().map(ToString::to_string));
         match self.run(&self.about.claim, words).await {
             Ok(reply) => claimed(reply),
@@ -256,23 +267,24 @@ impl Group {
         Ok(Body { fields: fields(list)?, is_cut: is_cut.int()? == 1 })
     }
 
-    /// Looks how the stream and its groups stand.
-    pub async fn survey(&self) -> Result<Survey, Fault> {
+    /// Looks how the stream and its groups stand. Who its consumers are is asked only if that is wanted.
+    pub async fn survey(&self, consumers: bool) -> Result<Survey, Fault> {
         let groups = match self.client.xinfo_groups(self.stream()).await {
             Err(fault) if fault.kind == FaultKind::NoKey => return Ok(Survey::default()),
             groups => groups?,
         };
         let Some(own) = groups.iter().find(|group| group.name == self.name()) else { return Ok(Survey::default()) };
         let unread = self.unread(own).await?;
-        let summary = self.client.xpending_summary(self.stream(), self.name()).await?;
-        let consumers = self.client.xinfo_consumers(self.stream(), self.name()).await?;
+        let summary = self.summary(own).await?;
+        let consumers = if consumers { self.client.xinfo_consumers(self.stream(), self.name()).await? } else { Vec::new() };
+        let oldest = summary.range.map(|(low, _)| low);
         Ok(Survey {
             lag: unread.lag,
             pending: summary.count,
-            oldest: summary.range.map(|(low, _)| low),
+            oldest,
             owners: summary.consumers,
             consumers: consumers.into_iter().map(|consumer| consumer.name).collect(),
-            floor: self.floor(&groups).await?,
+            floor: self.floor(&groups, oldest).await?,
             suspicious: unread.suspicious,
         })
     }
@@ -291,14 +303,19 @@ impl Group {
         })
     }
 
-    /// The lowest entry that some group still needs.
-    async fn floor(&self, groups: &[GroupInfo]) -> Result<Option<EntryId>, Fault> {
+    /// What is pending in a group. An idle one isn't asked for more than it has said.
+    async fn summary(&self, group: &GroupInfo) -> Result<PendingSummary, Fault> {
+        match group.pending {
+            0 => Ok(PendingSummary::default()),
+            _ => self.client.xpending_summary(self.stream(), &group.name).await,
+        }
+    }
+
+    /// The lowest entry that some group still needs; `oldest` is the lowest that is pending in the own one.
+    async fn floor(&self, groups: &[GroupInfo], oldest: Option<EntryId>) -> Result<Option<EntryId>, Fault> {
         let mut floor: Option<EntryId> = None;
         for group in groups {
-            let oldest = match group.pending {
-                0 => None,
-                _ => self.client.xpending_summary(self.stream(), &group.name).await?.range.map(|(low, _)| low),
-            };
+            let oldest = if group.name == self.name() { oldest } else { self.summary(group).await?.range.map(|(low, _)| low) };
             let needs = oldest.unwrap_or(group.last_delivered.next()).min(group.last_delivered.next());
             floor = Some(floor.map_or(needs, |floor| floor.min(needs)));
         }

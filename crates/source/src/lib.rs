@@ -11,7 +11,7 @@ mod membership;
 mod names;
 mod reader;
 
-pub use group::{Body, Claimed, Delivered, Group, Heavy, Start, Survey};
+pub use group::{Body, Claimed, Delivered, Group, Heavy, PendingAt, Start, Survey};
 pub use letters::{Letter, Letters, LettersConfig};
 pub use limit::{EntryLimit, Size};
 pub use membership::{Beat, Membership};

@@ -15,7 +15,7 @@ const LEASE: Duration = Duration::from_secs(2);
 const ALIVE: u64 = 3000;
 /// How long beats of the dead are kept, to be seen by people.
 const KEPT: u64 = 60_000;
-/// A gap between two of one's own beats from which on one can't judge others: Redis was paused, or oneself.
+/// A gap between two beats, whoever's, after which nobody can be judged: Redis was paused, or out of reach.
 const GAP: u64 = 1500;
 
 /// What a beat found.
@@ -27,7 +27,10 @@ pub struct Beat {
     pub holds_lease: bool,
     /// The instances that are alive, this one among them.
     pub alive: Vec<String>,
-    /// Whether others may be judged dead: one's own beats have gone through for so long that theirs would have too.
+    /// In what time the next of them is dead, unless he beats before.
+    pub next_death: Duration,
+    /// Whether those without a beat may be judged dead: somebody's have gone through for so long that theirs could have too. It need not be
+    /// this instance's, so that one that has just come can do all that the one did whose place it takes.
     pub may_judge: bool,
     /// Whether a lease was removed that nobody renewed and that would not have run out: somebody had set it by hand.
     pub found_stray: bool,
@@ -51,28 +54,9 @@ pub struct Membership {
     lease: String,
     positions: String,
     log: String,
+    pulse: String,
     beat: Script,
     goodbye: Script,
-    rhythm: Rhythm,
-}
-
-/// Since when one's own beats have gone through without a gap.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Rhythm {
-    first: u64,
-    last: u64,
-}
-
-impl Rhythm {
-    fn add(self, now: u64) -> Self {
-        // A clock that was set back, or another server's, breaks it as well.
-        let unbroken = self.last > 0 && now.checked_sub(self.last).is_some_and(|gap| gap <= GAP);
-        Self { first: if unbroken { self.first } else { now }, last: now }
-    }
-
-    fn may_judge(self) -> bool {
-        self.last - self.first >= ALIVE
-    }
 }
 
 impl Membership {
@@ -85,9 +69,9 @@ impl Membership {
             lease: names.lease.clone(),
             positions: names.positions.clone(),
             log: names.notices.clone(),
+            pulse: names.pulse.clone(),
             beat: Script::new(include_str!("beat.lua")),
             goodbye: Script::new(include_str!("goodbye.lua")),
-            rhythm: Rhythm::default(),
         }
     }
 
@@ -96,27 +80,15 @@ impl Membership {
     pub async fn beat(&self, wants_lease: bool, position: Option<Position>) -> Result<Beat, Fault> {
         let lease = if wants_lease { LEASE.as_millis() } else { 0 };
         let position = position.map_or_else(String::new, |position| position.to_string());
-        let args = vec![self.instance.clone(), lease.to_string(), KEPT.to_string(), ALIVE.to_string(), position];
-        let reply = self.client.eval(&self.beat, self.keys(4), bytes(args)).await?;
+        let args = vec![self.instance.clone(), lease.to_string(), KEPT.to_string(), ALIVE.to_string(), position, GAP.to_string()];
+        let reply = self.client.eval(&self.beat, self.keys(5), bytes(args)).await?;
         let parts = reply.array()?;
-        let [now, held, beats, stray, positions, newest] = <[_; 6]>::try_from(parts).map_err(|_| malformed())?;
-        let now_ms = now.count()?;
-        let mut alive = Vec::new();
-        for pair in beats.array()?.chunks_exact(2) {
-            let at: f64 = pair[1].text()?.parse().map_err(|_| malformed())?;
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds fit for thousands of years")]
-            if at >= now_ms.saturating_sub(ALIVE) as f64 {
-                alive.push(pair[0].text()?.to_owned());
-            }
-        }
-        let (holds_lease, found_stray) = (held.int()? == 1, stray.int()? == 1);
+        let [now, held, alive, left, unbroken, stray, positions, newest] = <[_; 8]>::try_from(parts).map_err(|_| malformed())?;
+        let alive = alive.array()?.iter().map(|name| name.text().map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+        let (next_death, may_judge) = (Duration::from_millis(left.count()?), unbroken.count()? >= ALIVE);
+        let (now_ms, holds_lease, found_stray) = (now.count()?, held.int()? == 1, stray.int()? == 1);
         let notices_behind = behind(&alive, positions, newest.count().unwrap_or_default())?;
-        Ok(Beat { now_ms, holds_lease, alive, may_judge: self.rhythm.add(now_ms).may_judge(), found_stray, notices_behind })
-    }
-
-    /// Takes note of a beat that went through. Kept apart from [`Membership::beat`] so that a beat can be a future of its own.
-    pub fn heard(&mut self, beat: &Beat) {
-        self.rhythm = self.rhythm.add(beat.now_ms);
+        Ok(Beat { now_ms, holds_lease, alive, next_death, may_judge, found_stray, notices_behind })
     }
 
     /// Takes this instance off the list and gives up its lease, so that others needn't wait for either to run out.
@@ -125,7 +97,7 @@ impl Membership {
     }
 
     fn keys(&self, count: usize) -> Vec<Bytes> {
-        bytes([&self.beats, &self.lease, &self.positions, &self.log].into_iter().take(count).cloned())
+        bytes([&self.beats, &self.lease, &self.positions, &self.log, &self.pulse].into_iter().take(count).cloned())
     }
 }
 
@@ -147,25 +119,4 @@ fn bytes(texts: impl IntoIterator<Item = String>) -> Vec<Bytes> {
 
 fn malformed() -> Fault {
     Fault::new(unstale_connect::FaultKind::Protocol, "the beat's script answered something else")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Rhythm;
-
-    #[test]
-    fn judges_only_after_three_unbroken_seconds() {
-        let steady = (0..=3).fold(Rhythm::default(), |rhythm, second| rhythm.add(10_000 + second * 1000));
-        assert!(steady.may_judge());
-        let broken = steady.add(13_000 + 1501);
-        assert!(!broken.may_judge());
-    }
-
-    #[test]
-    fn a_clock_set_back_begins_the_three_seconds_anew() {
-        let steady = (0..=3).fold(Rhythm::default(), |rhythm, second| rhythm.add(10_000 + second * 1000));
-        let back = steady.add(5000);
-        assert!(!back.may_judge());
-        assert!((1..=3).fold(back, |rhythm, second| rhythm.add(5000 + second * 1000)).may_judge());
-    }
 }

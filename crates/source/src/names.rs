@@ -21,6 +21,8 @@ pub struct Names {
     pub beats: String,
     /// How far each instance's receivers have come: a hash.
     pub positions: String,
+    /// Since when beats have come without a gap: gone after one.
+    pub pulse: String,
     /// Whether the ordinary stream lies in the namespace; if not, others own it.
     pub owned: bool,
 }
@@ -40,6 +42,7 @@ impl Names {
             lease: own("reader"),
             beats: own("instances"),
             positions: own("positions"),
+            pulse: own("pulse"),
         }
     }
 
@@ -52,8 +55,8 @@ impl Names {
     }
 
     /// All keys: what no route may ever delete.
-    pub fn keys(&self) -> [&str; 7] {
-        [&self.events, &self.critical, &self.dead, &self.notices, &self.lease, &self.beats, &self.positions]
+    pub fn keys(&self) -> [&str; 8] {
+        [&self.events, &self.critical, &self.dead, &self.notices, &self.lease, &self.beats, &self.positions, &self.pulse]
     }
 }
 

@@ -60,8 +60,17 @@ impl Reader {
 
     /// Sends the next read, for at most `count` entries, unless one is under way. Needs a tokio runtime.
     pub fn begin(&mut self, count: usize) {
+        self.send(count, Some(self.block));
+    }
+
+    /// The same for one entry, if one is there already.
+    pub fn begin_with_one(&mut self) {
+        self.send(1, None);
+    }
+
+    fn send(&mut self, count: usize, block: Option<Duration>) {
         if self.reading.is_none() {
-            self.reading = Some(tokio::spawn(read(self.client.clone(), self.group.clone(), count, self.block)));
+            self.reading = Some(tokio::spawn(read(self.client.clone(), self.group.clone(), count, block)));
         }
     }
 
@@ -98,15 +107,8 @@ async fn deliver(group: Group, most: usize, enough: usize, limit: EntryLimit) ->
     }
 }
 
-async fn read(client: Client, group: Group, count: usize, block: Duration) -> Result<Read, Fault> {
-    let read = ReadGroup {
-        stream: group.stream(),
-        group: group.name(),
-        consumer: group.consumer(),
-        from: ReadFrom::New,
-        count,
-        block: Some(block),
-    };
+async fn read(client: Client, group: Group, count: usize, block: Option<Duration>) -> Result<Read, Fault> {
+    let read = ReadGroup { stream: group.stream(), group: group.name(), consumer: group.consumer(), from: ReadFrom::New, count, block };
     match client.xreadgroup(read).await {
         Ok(entries) => Ok(Read::Entries(entries)),
         // The group is gone, or was never there. Made anew, it is read by the next call.

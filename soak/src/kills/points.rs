@@ -92,8 +92,8 @@ impl Step {
             b"EVALSHA" | b"EVAL" => match word(3) {
                 b"unstale:notices" => Some(Self::Deliver),
                 b"unstale:instances" => Some(Self::Beat),
-                // Of the scripts on a stream alone it is the one that is given ids, behind six other arguments.
-                b"unstale:events" | b"unstale:events:critical" if word(2) == b"1" && command.len() > 10 => Some(Self::Claim),
+                // Of the scripts on a stream alone it is the one that is given ids, behind seven other arguments.
+                b"unstale:events" | b"unstale:events:critical" if word(2) == b"1" && command.len() > 11 => Some(Self::Claim),
                 _ => None,
             },
             b"SCAN" => Some(Self::Scan),
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(step("XREADGROUP GROUP unstale a STREAMS unstale:events:critical >"), Some(Step::ReadCritical));
         assert_eq!(step("EVALSHA abc 2 unstale:notices k:1"), Some(Step::Deliver));
         assert_eq!(step("EVALSHA abc 2 unstale:instances unstale:reader"), Some(Step::Beat));
-        assert_eq!(step("EVALSHA abc 1 unstale:events unstale a 0 9 9 9 1-0"), Some(Step::Claim));
+        assert_eq!(step("EVALSHA abc 1 unstale:events unstale a 0 dead 9 9 9 1-0"), Some(Step::Claim));
         assert_eq!(step("EVALSHA abc 1 unstale:events unstale 0"), None);
         assert_eq!(step("XADD unstale:events:dead * a b"), Some(Step::Bury));
         assert_eq!(step("XADD unstale:events * a b"), None);

@@ -1,6 +1,10 @@
 //! Proof from Redis itself, by MONITOR: a key batch is one round trip, and no XACK precedes its work or goes with it.
 
-use unstale_tests::{Line, World};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use unstale_testkit::wait_until_sync;
+use unstale_tests::{Line, PATIENCE, Setup, World};
 
 const ROUTES: &str = "
 [cache.k]
@@ -53,11 +57,33 @@ fn warm(routes: &str) -> World {
 fn is_housekeeping(line: &Line) -> bool {
     let reads = line.from.starts_with("read") && ["XREADGROUP"].contains(&line.name().as_str());
     let keeps = line.from == "control" && ["EVALSHA", "XINFO", "XPENDING", "XTRIM", "TIME", "PING"].contains(&line.name().as_str());
-    let own = ["unstale:instances", "unstale:reader", "unstale:positions"];
+    let own = ["unstale:instances", "unstale:reader", "unstale:positions", "unstale:pulse"];
     let beats = line.from == "lua" && (line.name() == "TIME" || own.iter().any(|key| line.has(key)));
     // Who follows the log for the receivers.
     let follows = line.from == "notices" && ["XREAD", "XREVRANGE", "XRANGE"].contains(&line.name().as_str());
-    reads || follows || keeps || beats
+    // Whether an idle connection still leads anywhere.
+    let asks = line.from != "lua" && line.name() == "PING";
+    reads || follows || keeps || beats || asks
+}
+
+/// Whether there is work or not, Redis has others to serve.
+#[test]
+fn who_has_nothing_to_do_asks_less_than_ten_times_a_second() {
+    const WATCHED: Duration = Duration::from_secs(10);
+    let mut world = warm(ROUTES);
+    let stand_by = Setup::on(&world.redis).config(ROUTES).start(&world.redis);
+    assert_ne!(world.reader(), Ok(stand_by.instance(&mut world)));
+    let lines = world.watched(|_| {
+        let begun = Instant::now();
+        wait_until_sync("time to pass", PATIENCE, || if begun.elapsed() >= WATCHED { Ok(()) } else { Err(String::new()) });
+    });
+    let mut asked: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for line in lines.iter().filter(|line| line.from != "lua") {
+        *asked.entry((&line.from, line.name())).or_default() += 1;
+    }
+    let sum: usize = asked.values().sum();
+    println!("a reader and a stand-by sent {sum} commands in {WATCHED:?}: {asked:?}");
+    assert!((1..200).contains(&sum), "{sum} commands in {WATCHED:?}: {asked:?}");
 }
 
 #[test]

@@ -228,6 +228,21 @@ async fn a_connection_cut_while_it_is_made_is_made_again() {
     }
 }
 
+/// Nobody uses it, and the system's own probes are answered: by the proxy.
+#[tokio::test]
+async fn an_idle_connection_that_leads_nowhere_is_made_again() {
+    let redis = Redis::start().await;
+    let proxy = FaultProxy::start(redis.address()).await;
+    let clients = [connect(&proxy.url(), Role::Commands).await, reader(&proxy.url()).await];
+    proxy.freeze();
+    let frozen = Instant::now();
+    for client in &clients {
+        assert_eq!(generation(client, 1).await, 2);
+        client.ping().await.unwrap();
+    }
+    println!("an idle connection was made again {:?} after it led nowhere", frozen.elapsed());
+}
+
 #[tokio::test]
 async fn the_time_of_an_outage_counts_from_its_begin() {
     let (mut redis, client) = start().await;

@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use unstale_connect::FaultKind;
 use unstale_events::EntryId;
-use unstale_source::{Body, Claimed, Delivered, EntryLimit, Group, Heavy, Size};
+use unstale_source::{Body, Claimed, Delivered, EntryLimit, Group, Heavy, PendingAt, Size};
 
-use crate::{World, ids};
+use crate::{World, anybodys, ids};
 
 const NOW: Duration = Duration::ZERO;
 const LIMIT: EntryLimit = EntryLimit { bytes: 1000, fields: 10 };
 
 /// Takes over whatever it may.
 async fn claim(group: &Group, ids: &[EntryId], min_idle: Duration) -> Claimed {
-    group.claim(ids, min_idle, usize::MAX, LIMIT).await.unwrap()
+    group.claim(ids, &anybodys(min_idle), usize::MAX, LIMIT).await.unwrap()
+}
+
+fn of(consumer: &str) -> PendingAt {
+    PendingAt { consumer: Some(consumer.to_owned()), min_idle: NOW }
 }
 
 #[tokio::test]
@@ -26,7 +30,7 @@ async fn what_is_claimed_comes_with_its_body_and_what_has_none_is_lost() {
     assert_eq!(ids(&claimed.entries), [added[0], added[2]]);
     assert_eq!(claimed.lost, [added[1]]);
     // The lost one is off the list, and lost once.
-    let pending = mine.pending(None, EntryId::ZERO, NOW).await.unwrap();
+    let pending = mine.pending(&anybodys(NOW), EntryId::ZERO).await.unwrap();
     let seen: Vec<_> = pending.iter().map(|entry| (entry.id, entry.consumer.as_str(), entry.deliveries)).collect();
     assert_eq!(seen, [(added[0], "me", 2), (added[2], "me", 2)]);
     assert_eq!(claim(&mine, &added, NOW).await.lost, []);
@@ -51,15 +55,27 @@ async fn what_was_delivered_a_moment_ago_is_not_claimed() {
 }
 
 #[tokio::test]
+async fn what_somebody_else_has_taken_over_is_left_to_him() {
+    let world = World::start().await;
+    let (_, added) = world.group_with("dead", 3).await;
+    assert_eq!(claim(&world.group("quick"), &added[..1], NOW).await.entries.len(), 1);
+    world.redis.cmd(&["XDEL", "unstale:events", &added[2].to_string()]);
+    let claimed = world.group("me").claim(&added, &of("dead"), usize::MAX, LIMIT).await.unwrap();
+    assert_eq!((ids(&claimed.entries), claimed.lost, claimed.looked_at), (vec![added[1]], vec![added[2]], 3));
+    let pending = world.group("me").pending(&of("quick"), EntryId::ZERO).await.unwrap();
+    assert_eq!(pending.iter().map(|entry| (entry.id, entry.deliveries)).collect::<Vec<_>>(), [(added[0], 2)]);
+}
+
+#[tokio::test]
 async fn of_many_no_more_are_claimed_than_are_enough() {
     let world = World::start().await;
     let (_, added) = world.group_with("dead", 5).await;
     // Each has 7 bytes of text and one field.
-    let claimed = world.group("me").claim(&added, NOW, 2 * 71, LIMIT).await.unwrap();
+    let claimed = world.group("me").claim(&added, &anybodys(NOW), 2 * 71, LIMIT).await.unwrap();
     assert_eq!((ids(&claimed.entries), claimed.looked_at), (added[..2].to_vec(), 2));
-    let claimed = world.group("me").claim(&added[2..], NOW, 1, LIMIT).await.unwrap();
+    let claimed = world.group("me").claim(&added[2..], &anybodys(NOW), 1, LIMIT).await.unwrap();
     assert_eq!(ids(&claimed.entries), added[2..3], "one always is");
-    assert_eq!(world.group("me").pending(Some("dead"), EntryId::ZERO, NOW).await.unwrap().len(), 2);
+    assert_eq!(world.group("me").pending(&of("dead"), EntryId::ZERO).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -79,7 +95,7 @@ async fn of_what_is_over_the_limit_only_the_size_comes() {
     let heavy = |at: usize, bytes, fields| Heavy { id: added[at], size: Size { bytes, fields } };
     assert_eq!(claimed.heavy, [heavy(1, 1001, 1), heavy(2, 34, 11)]);
     // It is this consumer's now, and not counted as delivered: nothing was.
-    let pending = world.group("me").pending(Some("me"), EntryId::ZERO, NOW).await.unwrap();
+    let pending = world.group("me").pending(&of("me"), EntryId::ZERO).await.unwrap();
     assert_eq!(pending.iter().map(|entry| (entry.id, entry.deliveries)).collect::<Vec<_>>(), [(added[0], 2), (added[1], 1), (added[2], 1)]);
 }
 
@@ -104,7 +120,7 @@ async fn what_is_delivered_without_bodies_is_pending_and_counts_as_not_delivered
     world.redis.cmd(&["XADD", "unstale:events", "*", "a", &"x".repeat(1001)]);
     let some = group.deliver(2, usize::MAX, LIMIT).await.unwrap();
     assert_eq!(some, Delivered { entries: 2, heavy: 0, was_last: false });
-    let pending = group.pending(Some("me"), EntryId::ZERO, NOW).await.unwrap();
+    let pending = group.pending(&of("me"), EntryId::ZERO).await.unwrap();
     assert_eq!(pending.iter().map(|entry| (entry.id, entry.deliveries)).collect::<Vec<_>>(), [(added[0], 0), (added[1], 0)]);
     assert_eq!(group.deliver(9, 1, LIMIT).await.unwrap(), Delivered { entries: 1, heavy: 0, was_last: false });
     assert_eq!(group.deliver(9, usize::MAX, LIMIT).await.unwrap(), Delivered { entries: 1, heavy: 1, was_last: true });
@@ -120,16 +136,16 @@ async fn what_is_kept_is_not_taken_for_stuck() {
     };
     added.iter().for_each(age);
     let stuck = Duration::from_secs(40);
-    assert_eq!(group.pending(None, EntryId::ZERO, stuck).await.unwrap().len(), 2);
+    assert_eq!(group.pending(&anybodys(stuck), EntryId::ZERO).await.unwrap().len(), 2);
     group.keep(&added[..1], Duration::from_secs(20)).await.unwrap();
-    let left = group.pending(None, EntryId::ZERO, stuck).await.unwrap();
+    let left = group.pending(&anybodys(stuck), EntryId::ZERO).await.unwrap();
     assert_eq!(left.iter().map(|entry| entry.id).collect::<Vec<_>>(), added[1..]);
-    let pending = group.pending(None, EntryId::ZERO, NOW).await.unwrap();
+    let pending = group.pending(&anybodys(NOW), EntryId::ZERO).await.unwrap();
     assert!(pending.iter().all(|entry| entry.deliveries == 1), "{pending:?}");
     // What was acknowledged meanwhile doesn't come back, and what somebody has just taken isn't taken from him.
     group.ack(added.clone()).await.unwrap();
     group.keep(&added, NOW).await.unwrap();
-    assert_eq!(group.pending(None, EntryId::ZERO, NOW).await.unwrap(), []);
+    assert_eq!(group.pending(&anybodys(NOW), EntryId::ZERO).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -139,7 +155,7 @@ async fn releasing_sets_the_count_of_deliveries_back() {
     for _ in 0..3 {
         claim(&group, &added, NOW).await;
     }
-    let count = async || group.pending(Some("me"), EntryId::ZERO, NOW).await.unwrap()[0].deliveries;
+    let count = async || group.pending(&of("me"), EntryId::ZERO).await.unwrap()[0].deliveries;
     assert_eq!(count().await, 4);
     group.release(&added, 1).await.unwrap();
     assert_eq!(count().await, 1);
@@ -151,7 +167,7 @@ async fn releasing_what_was_acknowledged_does_not_bring_it_back() {
     let (group, added) = world.group_with("me", 1).await;
     group.ack(added.clone()).await.unwrap();
     group.release(&added, 1).await.unwrap();
-    assert_eq!(group.pending(None, EntryId::ZERO, NOW).await.unwrap(), []);
+    assert_eq!(group.pending(&anybodys(NOW), EntryId::ZERO).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -167,11 +183,11 @@ async fn an_ack_that_fails_gives_all_its_entries_back() {
 async fn without_a_group_nothing_is_pending_and_nothing_fails() {
     let world = World::start().await;
     let (group, ids) = (world.group("me"), vec![EntryId { ms: 1, seq: 0 }]);
-    assert_eq!(group.pending(None, EntryId::ZERO, NOW).await.unwrap(), []);
+    assert_eq!(group.pending(&anybodys(NOW), EntryId::ZERO).await.unwrap(), []);
     assert_eq!(claim(&group, &ids, NOW).await, Claimed { looked_at: 1, ..Claimed::default() });
     assert_eq!(group.release(&ids, 1).await, Ok(()));
     assert_eq!(group.ack(ids.clone()).await, Ok(ids));
-    assert_eq!(group.survey().await.unwrap().pending, 0);
+    assert_eq!(group.survey(true).await.unwrap().pending, 0);
 }
 
 #[tokio::test]
@@ -180,15 +196,15 @@ async fn a_survey_says_who_has_what_and_how_far_all_groups_are() {
     let (group, added) = world.group_with("me", 3).await;
     world.deliver("idle");
     group.ack(vec![added[0]]).await.unwrap();
-    let seen = group.survey().await.unwrap();
+    let seen = group.survey(true).await.unwrap();
     assert_eq!((seen.pending, seen.oldest, seen.floor), (2, Some(added[1]), Some(added[1])));
     assert_eq!(seen.owners, [("me".to_owned(), 2)]);
     // A group that has everything before it holds the floor down.
     world.redis.cmd(&["XGROUP", "CREATE", "unstale:events", "other", "0"]);
-    assert_eq!(group.survey().await.unwrap().floor, Some(EntryId::ZERO.next()));
-    assert_eq!(group.trim(group.survey().await.unwrap().floor.unwrap()).await.unwrap(), 0);
+    assert_eq!(group.survey(true).await.unwrap().floor, Some(EntryId::ZERO.next()));
+    assert_eq!(group.trim(group.survey(true).await.unwrap().floor.unwrap()).await.unwrap(), 0);
     world.redis.cmd(&["XGROUP", "SETID", "unstale:events", "other", "$"]);
-    assert_eq!(group.trim(group.survey().await.unwrap().floor.unwrap()).await.unwrap(), 1);
+    assert_eq!(group.trim(group.survey(true).await.unwrap().floor.unwrap()).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -198,14 +214,14 @@ async fn what_was_trimmed_away_unread_is_lost_once_and_a_new_group_has_lost_noth
     for _ in 0..3 {
         world.redis.cmd(&["XADD", "unstale:events", "*", "type", "A"]);
     }
-    assert_eq!(group.survey().await.unwrap().lag, 3);
+    assert_eq!(group.survey(true).await.unwrap().lag, 3);
     world.redis.cmd(&["XTRIM", "unstale:events", "MAXLEN", "0"]);
-    assert!(group.survey().await.unwrap().suspicious);
+    assert!(group.survey(true).await.unwrap().suspicious);
     assert!(group.lost_unread(false).await.unwrap() > 0);
-    assert_eq!((group.lost_unread(false).await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
+    assert_eq!((group.lost_unread(false).await.unwrap(), group.survey(true).await.unwrap().lag), (0, 0));
     world.redis.cmd(&["XGROUP", "DESTROY", "unstale:events", group.name()]);
     group.create().await.unwrap();
-    assert_eq!((group.lost_unread(false).await.unwrap(), group.survey().await.unwrap().lag), (0, 0));
+    assert_eq!((group.lost_unread(false).await.unwrap(), group.survey(true).await.unwrap().lag), (0, 0));
 }
 
 #[tokio::test]
@@ -222,15 +238,15 @@ async fn what_is_delivered_and_not_trimmed_yet_is_not_counted_as_unread() {
     let miscount = || world.redis.cmd(&["XGROUP", "SETID", "unstale:events", group.name(), &delivered, "ENTRIESREAD", "0"]);
     miscount();
     assert_eq!(group.lost_unread(true).await.unwrap(), 0, "there the count is no evidence");
-    assert_eq!(group.survey().await.unwrap().lag, 1);
+    assert_eq!(group.survey(true).await.unwrap().lag, 1);
 
     // One of those delivered is trimmed, and the count is too low still: what looks like a loss is told once.
     miscount();
     world.redis.cmd(&["XTRIM", "unstale:events", "MINID", &added[1].to_string()]);
     assert_eq!(group.lost_unread(false).await.unwrap(), 1);
-    assert_eq!(group.survey().await.unwrap().lag, 1);
+    assert_eq!(group.survey(true).await.unwrap().lag, 1);
     world.redis.cmd(&["XTRIM", "unstale:events", "MINID", &delivered]);
-    assert!(!group.survey().await.unwrap().suspicious);
+    assert!(!group.survey(true).await.unwrap().suspicious);
     assert_eq!(group.lost_unread(false).await.unwrap(), 0);
 }
 
@@ -246,5 +262,5 @@ async fn a_consumer_is_removed_only_without_pending_entries_and_without_a_beat()
     assert!(!remove().await, "its beat is fresh");
     world.redis.cmd(&["ZADD", beats, "999", "them"]);
     assert!(remove().await);
-    assert_eq!(group.survey().await.unwrap().consumers, [""; 0]);
+    assert_eq!(group.survey(true).await.unwrap().consumers, [""; 0]);
 }

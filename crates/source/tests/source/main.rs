@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use unstale_connect::{Client, Role, Server};
 use unstale_events::{EntryId, Fields, StreamKind};
-use unstale_source::{Group, Names, Start};
+use unstale_source::{Group, Names, PendingAt, Start};
 use unstale_testkit::Redis;
 
 /// Long enough for anything on a loaded machine.
@@ -66,6 +66,11 @@ async fn connect(redis: &Redis, role: Role) -> Client {
 
 fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs.iter().map(|(name, value)| (Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes()))).collect()
+}
+
+/// What anybody has had for so long.
+fn anybodys(min_idle: Duration) -> PendingAt {
+    PendingAt { consumer: None, min_idle }
 }
 
 fn ids(entries: &[unstale_events::Entry]) -> Vec<EntryId> {

@@ -7,7 +7,7 @@ use unstale_connect::Role;
 use unstale_events::EntryId;
 use unstale_source::{Read, Reader};
 
-use crate::{LONG, World, connect, ids};
+use crate::{LONG, World, anybodys, connect, ids};
 
 const BLOCK: Duration = Duration::from_secs(20);
 
@@ -60,7 +60,7 @@ async fn beginning_twice_reads_once() {
     reader.begin(2);
     let Read::Entries(entries) = next(&mut reader).await else { panic!("there was a group") };
     assert_eq!(ids(&entries), added[..2]);
-    assert_eq!(world.group("me").pending(None, EntryId::ZERO, Duration::ZERO).await.unwrap().len(), 2);
+    assert_eq!(world.group("me").pending(&anybodys(Duration::ZERO), EntryId::ZERO).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

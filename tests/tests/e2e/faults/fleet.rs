@@ -1,6 +1,6 @@
 //! Several sidecars on one group: one reads, all stand ready.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
@@ -87,6 +87,33 @@ fn p1_4_what_a_killed_reader_held_is_taken_over_and_reading_goes_on() {
     eprintln!("after the reader was killed, reading went on after {resumed} ms, and its entries were delivered again after {again} ms");
     assert!(resumed <= 3000, "{resumed} ms");
     assert!(again <= 4000, "{again} ms");
+}
+
+/// The one that stood by is replaced just after the reader died, as when a host with both goes down or a new version is rolled out: who has
+/// just come does what the old one would have done, and as soon.
+#[test]
+fn what_a_killed_reader_held_is_taken_over_by_one_that_has_just_come() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let mut fleet = fleet(&redis, 2, &slow("15s"));
+    let reader = bus.reader().expect("one of two reads");
+    let held = publish(&mut bus, "events", "Touched", 0..5);
+    wait_pending(&mut bus, "events", 5);
+    let position = fleet.iter().position(|sidecar| sidecar.instance(&mut bus) == reader).expect("the reader is one of two");
+    // The one that stands by could read and judge; it has had no need to for long.
+    super::kit::pass(Duration::from_secs(3));
+    let killed = clock(&mut bus);
+    fleet.remove(position).kill();
+    // As if it had renewed its lease with its last breath: nobody reads before the new one is there.
+    bus.cmd(&["SET", "unstale:reader", &reader, "PX", "2400"]);
+    super::kit::pass(Duration::from_secs(1));
+    let new = Setup::on(&redis).config(&slow("15s")).spawn();
+    wait_until_sync("the new one to beat", PATIENCE, || bus.instance(new.name()).map(drop));
+    fleet[0].kill();
+    let again = bus.wait_notice("of what was taken over", |notice| notice.json["origin"] != *reader && notice.events().contains(&held[0]));
+    let again = (again.at() - killed, again.json["origin"] == *new.instance(&mut bus));
+    eprintln!("the new one delivered the entries of the killed reader {} ms after its death", again.0);
+    assert!(again.0 <= 4000 && again.1, "{again:?}");
 }
 
 /// Every sidecar reads the critical stream, so any of them may hold entries of it.

@@ -211,11 +211,15 @@ pub(crate) fn pass(time: Duration) {
     wait_until_sync("time to pass", PATIENCE, || if begun.elapsed() >= time { Ok(()) } else { Err(String::new()) });
 }
 
-/// Looks at the streams by the holder of the lease, as the commands of any process show them; waits for so many more.
+/// Looks at the streams by the only sidecar, as its commands show them; waits for so many more.
 #[track_caller]
 pub(crate) fn wait_surveys(bus: &mut Bus, more: u64) {
     let count = |bus: &mut Bus| {
-        bus.commandstats().iter().filter(|(name, _)| *name == "xinfo" || name.starts_with("xinfo|con")).map(|(_, count)| count).sum::<u64>()
+        bus.commandstats()
+            .iter()
+            .filter(|(name, _)| ["xinfo", "xinfo|groups"].contains(&name.as_str()))
+            .map(|(_, count)| count)
+            .sum::<u64>()
     };
     let begun = count(bus);
     wait_until_sync("the streams to be looked at", PATIENCE, || {

@@ -1,6 +1,7 @@
 //! Redis can be reached, but not as it should be: loading, read-only, half open, slow. The log tells each change once, the status tells the
 //! truth during and after, Redis is not asked more often than ever, and nothing is lost.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use unstale_testkit::{Fault, FaultProxy, Redis, wait_until_sync};
@@ -130,6 +131,43 @@ fn connections_that_are_half_open_are_given_up_and_made_again() {
     assert!(frozen.elapsed() < Duration::from_secs(20), "{:?}", frozen.elapsed());
     wait_well(&sidecar);
     assert_nothing_lost(&mut bus, &(&things(0..40) | &slows(0..20)));
+}
+
+/// A stand-by has connections that it needs only when it becomes the reader. That they lead nowhere is found out before.
+#[test]
+fn idle_connections_that_are_half_open_are_made_again_before_they_are_needed() {
+    let redis = Redis::start_sync();
+    let mut bus = Bus::new(&redis);
+    let (_runtime, proxy) = proxy(&redis);
+    let mut reader = quick(&redis, &redis.url());
+    let stand_by = quick(&redis, &proxy.url());
+    let own = stand_by.instance(&mut bus);
+    // The newest connection of each name.
+    let connections = |bus: &mut Bus| {
+        let list = bus.cmd(&["CLIENT", "LIST"]).text();
+        let field = |line: &str, name: &str| line.split(' ').find_map(|field| field.strip_prefix(name).map(str::to_owned));
+        let mut newest = BTreeMap::new();
+        for (name, id) in list.lines().filter_map(|line| Some((field(line, "name=")?, field(line, "id=")?.parse::<u64>().ok()?))) {
+            if name.ends_with(&own) {
+                newest.entry(name).and_modify(|known: &mut u64| *known = id.max(*known)).or_insert(id);
+            }
+        }
+        newest
+    };
+    let before = connections(&mut bus);
+    assert_eq!(before.len(), 10, "{before:?}");
+    proxy.freeze();
+    let frozen = Instant::now();
+    wait_until_sync("all connections to be made again", PATIENCE, || {
+        let now = connections(&mut bus);
+        let old: Vec<_> = before.iter().filter(|(name, id)| now.get(*name).is_none_or(|other| other <= id)).collect();
+        if old.is_empty() { Ok(()) } else { Err(format!("{old:?}")) }
+    });
+    eprintln!("half open: all idle connections were made again {:?} later", frozen.elapsed());
+    reader.kill();
+    publish(&mut bus, "events", "Changed", 0..20);
+    bus.wait_settled();
+    assert_nothing_lost(&mut bus, &things(0..20));
 }
 
 /// Nothing passes for four seconds, and then what was held back does, late.
