@@ -9,6 +9,7 @@ mod keys;
 mod log;
 mod passes;
 mod patterns;
+mod replay;
 mod republish;
 mod second;
 mod world;

@@ -11,7 +11,7 @@ use super::{ROUTES, announced, changed, left, now, things, wait_gone};
 struct Stage {
     sidecar: Sidecar,
     bus: Bus,
-    _near: Redis,
+    near: Redis,
     far: Sentinels,
 }
 
@@ -20,7 +20,7 @@ impl Stage {
         let (near, far) = (Redis::start_sync(), now(Sentinels::start(1)));
         let sidecar = Setup::on(&near).config(ROUTES).server("far", &far).start(&near);
         sidecar.wait_log("server=\"far\"");
-        Self { sidecar, bus: Bus::new(&near), _near: near, far }
+        Self { sidecar, bus: Bus::new(&near), near, far }
     }
 
     fn master(&self) -> &Redis {
@@ -40,7 +40,8 @@ impl Stage {
     fn demoted(&self, index: usize) {
         let old = self.far.server(index);
         wait_until_sync("the old master to follow the new one", PATIENCE * 2, || {
-            let info = old.cmd(&["INFO", "replication"]).text();
+            // Its sentinels end its clients' connections when they have it follow another.
+            let info = old.resp().try_cmd(&["INFO", "replication"]).map_err(|error| error.to_string())?.text();
             if info.contains("role:slave") && info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
         });
     }
@@ -110,6 +111,33 @@ fn dead_with_deletes_of_its_own(stage: &mut Stage) {
     assert!(announced(&mut stage.bus, "thing:7") > before, "receivers that read the old value again hear of it");
     let took = stage.flows("second");
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Who had deleted them died with the master, so nobody remembers: the deletes stand in the log of notices alone.
+#[test]
+fn what_a_dead_sidecar_deleted_on_a_dead_master_is_deleted_again_by_another() {
+    const COUNT: usize = 300;
+    let mut stage = Stage::start();
+    let servers = format!("[redis.far]\nurl = \"{}\"\n", stage.far.url());
+    let other = Setup::on(&stage.near).config(ROUTES).config(&servers).start(&stage.near);
+    other.wait_log("server=\"far\"");
+    let (old, new) = (stage.far.master(), 1 - stage.far.master());
+    stage.seed(things(0..COUNT).into_iter().chain((0..COUNT).map(|number| format!("thing:swept:{number}"))));
+    stage.far.server(new).pause();
+    stage.master().cmd(&["CLIENT", "KILL", "TYPE", "replica"]);
+    stage.bus.add_all(&changed(0..COUNT));
+    stage.bus.publish("Swept", &[("id", "swept:")]);
+    stage.bus.wait_settled();
+    assert_eq!(left(stage.master()), Vec::<String>::new());
+    let own = stage.sidecar.instance(&mut stage.bus);
+    assert!(stage.bus.notices().iter().all(|notice| notice.json["origin"] == *own), "the reader did all of it");
+    stage.sidecar.kill();
+    stage.far.server_mut(old).kill();
+    stage.far.server(new).resume();
+    now(stage.far.replaced(old));
+    wait_gone(stage.master());
+    other.wait_log("what was deleted there lately was deleted again");
+    assert!(announced(&mut stage.bus, "thing:7") > 1, "receivers that read the old value again hear of it");
 }
 
 #[test]
