@@ -199,8 +199,10 @@ pub(crate) struct Grave {
 impl State {
     fn start(&mut self, inputs: &mut Inputs, now: Instant) {
         self.look_around(inputs, now);
+        // Before the ground is looked at: what comes up after that may be another process, and nothing is acknowledged there yet.
+        let is_up = self.watch.is_up(CONTROL);
         self.check_ground(inputs, now);
-        if self.watch.is_up(CONTROL) {
+        if is_up {
             self.start_chores(inputs, now);
         }
         self.start_deliveries(inputs, now);

@@ -12,7 +12,7 @@ use unstale_events::StreamKind;
 use crate::health::{Down, Health, Signs, Thresholds};
 use crate::journal;
 use crate::pipeline::CONTROL;
-use crate::settings::Line;
+use crate::settings::{Line, ROLES};
 use crate::stats::Stats;
 
 /// Something wrong with what Redis does, though it can be reached.
@@ -69,6 +69,26 @@ pub(crate) struct Watch {
     connected_once: bool,
     answer: Option<Duration>,
     complaints: BTreeMap<Complaint, Met>,
+    bus: Bus,
+}
+
+/// What is known of the process that a connection speaks to, or spoke to before it went down.
+#[derive(Debug, Default)]
+struct Known {
+    /// How often it has been replaced by another.
+    times: u64,
+    /// Which it is, if it should be the same for all connections to the bus.
+    process: Option<Arc<str>>,
+}
+
+/// The process that the connections to the bus speak to.
+#[derive(Debug, Default)]
+struct Bus {
+    process: Option<Arc<str>>,
+    /// Whether they spoke to different ones at the last look.
+    is_torn: bool,
+    /// How often another has taken its place.
+    replaced: u64,
 }
 
 /// The connections to one server.
@@ -78,8 +98,8 @@ struct Server {
     lines: Vec<Line>,
     /// The generation of each of them that was up last.
     generations: BTreeMap<String, u64>,
-    /// How often the process behind each has been replaced by another.
-    replaced: Vec<u64>,
+    /// What is known of the process behind each.
+    replaced: Vec<Known>,
     /// Whether the log says that all of them are up.
     said: Option<bool>,
 }
@@ -100,9 +120,9 @@ impl Watch {
             }
         }
         for server in &mut servers {
-            server.replaced.resize(server.lines.len(), 0);
+            server.replaced.resize_with(server.lines.len(), Known::default);
         }
-        Self { servers, began: now, limits, connected_once: false, answer: None, complaints: BTreeMap::new() }
+        Self { servers, began: now, limits, connected_once: false, answer: None, complaints: BTreeMap::new(), bus: Bus::default() }
     }
 
     /// Whether all connections were up at the last look.
@@ -117,20 +137,31 @@ impl Watch {
 
     /// What deliveries stand on now: a number that is another once any server has been replaced by another process, which may lack what
     /// was confirmed last. `None` while connections speak to different processes, as when some of them have not heard of a failover yet.
+    ///
+    /// When the bus is replaced its connections come back one after the other. The first that does makes the number another; if each did, what
+    /// is delivered meanwhile would be done again and again.
     pub(crate) fn ground(&mut self) -> Option<u64> {
-        let (mut replaced, mut common, mut is_one) = (0, None, true);
+        let (mut replaced, mut found, mut is_torn) = (0, None, false);
         for server in &mut self.servers {
             for (line, known) in server.lines.iter().zip(&mut server.replaced) {
+                let is_of_bus = ROLES.contains(&&*line.role);
                 if let Link::Up { server, process, .. } = &*line.link.borrow() {
-                    *known = server - 1;
-                    if let Some(process) = process.as_ref().filter(|_| EFFECTS.contains(&&*line.role)) {
-                        is_one &= *common.get_or_insert_with(|| Arc::clone(process)) == *process;
+                    let before = std::mem::replace(&mut known.times, server - 1);
+                    known.process = process.clone().filter(|_| is_of_bus);
+                    if let Some(process) = known.process.as_ref().filter(|_| EFFECTS.contains(&&*line.role)) {
+                        // Torn as well if there was one between that nobody saw.
+                        is_torn |= known.times > before + 1 || *found.get_or_insert_with(|| Arc::clone(process)) != *process;
                     }
                 }
-                replaced += *known;
+                replaced += if known.process.is_none() { known.times } else { 0 };
             }
         }
-        is_one.then_some(replaced)
+        let is_other = found.is_some() && self.bus.process.is_some() && found != self.bus.process;
+        // After a time of different processes nobody can say which of them did what.
+        self.bus.replaced += u64::from(is_other || (self.bus.is_torn && !is_torn));
+        self.bus.is_torn = is_torn;
+        self.bus.process = found.or(self.bus.process.take());
+        (!is_torn).then_some(replaced + self.bus.replaced)
     }
 
     fn lines(&self) -> impl Iterator<Item = &Line> {
@@ -267,5 +298,93 @@ impl Server {
             _ => {}
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Links of two connections that deliver to the bus, of one that acknowledges and one that reads, and of one to another server.
+    struct Links {
+        watch: Watch,
+        links: BTreeMap<&'static str, tokio::sync::watch::Sender<Link>>,
+    }
+
+    const BUS: [&str; 4] = ["deliver", "scan", CONTROL, "read"];
+    const ELSEWHERE: &str = "far:delete";
+
+    impl Links {
+        fn all_up() -> Self {
+            let role = |role| (role, tokio::sync::watch::Sender::new(up(1, "a")));
+            let links: BTreeMap<_, _> = BUS.into_iter().chain([ELSEWHERE]).map(role).collect();
+            let line = |(role, link): (&&str, &tokio::sync::watch::Sender<Link>)| {
+                let server = if *role == ELSEWHERE { "far" } else { "main" };
+                Line { server: server.to_owned(), role: (*role).to_owned(), link: link.subscribe() }
+            };
+            let watch = Watch::new(links.iter().map(line).collect(), Thresholds::default(), Instant::now());
+            Self { watch, links }
+        }
+
+        fn set(&mut self, role: &str, link: Link) -> Option<u64> {
+            self.links[role].send_replace(link);
+            self.watch.ground()
+        }
+    }
+
+    fn up(server: u64, process: &str) -> Link {
+        Link::Up { generation: server, server, process: Some(process.into()) }
+    }
+
+    fn down() -> Link {
+        Link::Down { since: Instant::now(), why: Fault::new(FaultKind::Unreachable, "gone") }
+    }
+
+    #[test]
+    fn the_ground_is_another_with_the_first_connection_that_comes_back_to_another_process() {
+        let mut links = Links::all_up();
+        let old = links.watch.ground();
+        assert!(old.is_some());
+        for role in BUS {
+            assert_eq!(links.set(role, down()), old, "nothing is known to be replaced");
+        }
+        let new = links.set("scan", up(2, "b"));
+        assert!(new.is_some() && new != old);
+        for role in BUS {
+            assert_eq!(links.set(role, up(2, "b")), new, "{role} comes to the same");
+        }
+        assert_eq!((links.set("deliver", down()), links.set("deliver", up(2, "b"))), (new, new));
+    }
+
+    #[test]
+    fn there_is_no_ground_while_connections_speak_to_different_processes() {
+        let mut links = Links::all_up();
+        let old = links.watch.ground();
+        assert_eq!(links.set("read", up(2, "b")), old, "it does nothing that is acknowledged");
+        assert_eq!(links.set(CONTROL, up(2, "b")), None);
+        assert_eq!(links.set("scan", up(2, "b")), None);
+        let new = links.set("deliver", up(2, "b"));
+        assert!(new.is_some() && new != old);
+        // What it did in the old one meanwhile was not done on this ground.
+        assert_eq!(links.set("scan", up(3, "a")), None);
+        let next = links.set("scan", up(4, "b"));
+        assert!(next.is_some() && next != new);
+    }
+
+    #[test]
+    fn a_process_that_nobody_saw_is_one() {
+        let mut links = Links::all_up();
+        let old = links.watch.ground();
+        assert_eq!(links.set("deliver", up(3, "a")), None);
+        assert!(links.watch.ground().is_some_and(|now| Some(now) != old));
+    }
+
+    #[test]
+    fn each_connection_to_another_server_counts() {
+        let mut links = Links::all_up();
+        let old = links.watch.ground();
+        assert_eq!(links.set(ELSEWHERE, down()), old);
+        let new = links.set(ELSEWHERE, up(2, "b"));
+        assert!(new.is_some() && new != old);
     }
 }

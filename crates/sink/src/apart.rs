@@ -31,6 +31,8 @@ impl Sink {
     /// [`TargetState::Failed`].
     pub(crate) async fn carry_out_apart(&self, job: &Job<'_>, site: usize, mut todo: Todo, delivery: &mut Delivery) {
         let mut patience = Patience::until(job.deadline);
+        let (there, here) = (self.places.sites()[site].deletes(job.batch.priority), self.clients.scripts.of(job.batch.priority));
+        let links = || [there.link(), here.link()];
         let failovers = self.places.sites()[site].deletes(job.batch.priority).failovers();
         let keys = todo.undeleted.clone();
         loop {
@@ -48,7 +50,7 @@ impl Sink {
                     delivery.set(*key, TargetState::Failed);
                 }
             }
-            if todo.is_done() || !patience.wait().await {
+            if todo.is_done() || !patience.wait(links()).await {
                 return;
             }
             delivery.retries += 1;

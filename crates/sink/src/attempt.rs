@@ -39,7 +39,8 @@ impl Sink {
         let mut again = Again { at_once: parts, later: Vec::new() };
         while !again.at_once.is_empty() {
             self.round(job, &mut again, delivery).await;
-            if again.at_once.is_empty() && !again.later.is_empty() && patience.wait().await {
+            let link = || self.clients.scripts.of(job.batch.priority).link();
+            if again.at_once.is_empty() && !again.later.is_empty() && patience.wait([link()]).await {
                 delivery.retries += 1;
                 again.at_once = std::mem::take(&mut again.later);
             }
