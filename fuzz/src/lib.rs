@@ -15,7 +15,7 @@ use unstale_source::Names;
 pub type Target = fn(&[u8]);
 
 /// All targets; a corpus has its target's name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("decoder", decoder),
     ("routes", routes),
     ("template", template),
@@ -23,6 +23,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("config", config),
     ("bodies", bodies),
     ("notice", notice),
+    ("answers", answers),
 ];
 
 /// Splits what a target takes apart into its parts.
@@ -275,5 +276,13 @@ pub fn notice(input: &[u8]) {
     }
     if let Some(position) = std::str::from_utf8(input).ok().and_then(|text| text.parse::<Position>().ok()) {
         assert_eq!(position.to_string().parse(), Ok(position));
+    }
+}
+
+/// What a server answers, in RESP: whatever it is, it is what is expected or a fault, and no fault tells the content.
+pub fn answers(input: &[u8]) {
+    if let Some(reply) = unstale_connect::trial::look_into(input) {
+        unstale_source::trial::look_into(&reply);
+        unstale_sink::trial::look_into(&reply);
     }
 }

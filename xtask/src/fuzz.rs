@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::command;
 
-const TARGETS: [&str; 7] = ["decoder", "routes", "template", "glob", "config", "bodies", "notice"];
+const TARGETS: [&str; 8] = ["decoder", "routes", "template", "glob", "config", "bodies", "notice", "answers"];
 const USAGE: &str = "cargo xtask fuzz [TARGET…] [--seconds N] [--merge]";
 
 /// What is asked for.

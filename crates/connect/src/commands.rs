@@ -58,12 +58,7 @@ impl Client {
         if let Some(pattern) = pattern {
             command = command.text("MATCH").arg(Bytes::copy_from_slice(pattern));
         }
-        let mut parts = self.reply(command.text("COUNT").number(count)).await?.array()?.into_iter();
-        let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
-            return Err(Fault::new(FaultKind::Protocol, "expected a cursor and keys"));
-        };
-        let keys = keys.array()?.into_iter().map(Reply::bytes).collect::<Result<_, _>>()?;
-        Ok(Page { cursor: cursor.text()?.parse().map_err(|_| Fault::new(FaultKind::Protocol, "expected a cursor"))?, keys })
+        page(self.reply(command.text("COUNT").number(count)).await?)
     }
 
     /// A section of INFO, such as `memory`.
@@ -82,11 +77,7 @@ impl Client {
 
     /// The server's clock: the time since the Unix epoch.
     pub async fn time(&self) -> Result<Duration, Fault> {
-        let parts = self.reply(Command::new("TIME")).await?.array()?;
-        let [seconds, micros] = &parts[..] else {
-            return Err(Fault::protocol("seconds and microseconds", &parts.len()));
-        };
-        Ok(Duration::from_secs(seconds.count()?) + Duration::from_micros(micros.count()?))
+        time(self.reply(Command::new("TIME")).await?)
     }
 
     /// Sends a message to a channel; returns how many subscribers it has (on a cluster, of one node).
@@ -116,4 +107,22 @@ impl Client {
         let text = reply.text()?;
         Ok((text != "OK").then(|| Fault::new(FaultKind::Denied, text)))
     }
+}
+
+pub(crate) fn page(reply: Reply) -> Result<Page, Fault> {
+    let mut parts = reply.array()?.into_iter();
+    let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
+        return Err(Fault::new(FaultKind::Protocol, "expected a cursor and keys"));
+    };
+    let keys = keys.array()?.into_iter().map(Reply::bytes).collect::<Result<_, _>>()?;
+    Ok(Page { cursor: cursor.text()?.parse().map_err(|_| Fault::new(FaultKind::Protocol, "expected a cursor"))?, keys })
+}
+
+pub(crate) fn time(reply: Reply) -> Result<Duration, Fault> {
+    let parts = reply.array()?;
+    let [seconds, micros] = &parts[..] else {
+        return Err(Fault::protocol("seconds and microseconds", &parts.len()));
+    };
+    let time = Duration::from_secs(seconds.count()?).checked_add(Duration::from_micros(micros.count()?));
+    time.ok_or_else(|| Fault::new(FaultKind::Protocol, "expected a time"))
 }

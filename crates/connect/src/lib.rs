@@ -29,6 +29,8 @@ mod slots;
 mod store;
 mod streams;
 mod tls;
+#[doc(hidden)]
+pub mod trial;
 mod values;
 mod wire;
 

@@ -187,15 +187,7 @@ impl Client {
 
     /// How many entries are pending, and with whom.
     pub async fn xpending_summary(&self, stream: &str, group: &str) -> Result<PendingSummary, Fault> {
-        let parts = self.reply(Command::new("XPENDING").stream(stream).text(group)).await?.array()?;
-        let [count, low, high, consumers] = exactly(parts)?;
-        let count = count.count()?;
-        let range = if count == 0 { None } else { Some((low.entry_id()?, high.entry_id()?)) };
-        let consumers = consumers.array()?.into_iter().map(|pair| {
-            let [name, count] = exactly(pair.array()?)?;
-            Ok((name.text()?.to_owned(), count.count()?))
-        });
-        Ok(PendingSummary { count, range, consumers: consumers.collect::<Result<_, Fault>>()? })
+        pending_summary(self.reply(Command::new("XPENDING").stream(stream).text(group)).await?)
     }
 
     /// Lists pending entries, the lowest ids first.
@@ -208,7 +200,7 @@ impl Client {
         if let Some(consumer) = query.consumer {
             command = command.text(consumer);
         }
-        self.reply(command).await?.array()?.into_iter().map(pending_entry).collect()
+        self.reply(command).await.and_then(pending_entries)
     }
 
     /// Takes over those of these pending entries that were delivered at least `min_idle` ago; returns what it got. Those whose body was
@@ -268,19 +260,7 @@ impl Client {
     /// # Errors
     /// [`FaultKind::NoKey`] if there is no such stream.
     pub async fn xinfo_groups(&self, stream: &str) -> Result<Vec<GroupInfo>, Fault> {
-        let groups = self.reply(Command::new("XINFO").text("GROUPS").stream(stream)).await?.array()?;
-        let group = |reply| {
-            let named = Named::of(reply)?;
-            Ok(GroupInfo {
-                name: named.get("name")?.text()?.to_owned(),
-                consumers: named.get("consumers")?.count()?,
-                pending: named.get("pending")?.count()?,
-                last_delivered: named.get("last-delivered-id")?.entry_id()?,
-                entries_read: named.count("entries-read"),
-                lag: named.count("lag"),
-            })
-        };
-        groups.into_iter().map(group).collect()
+        groups(self.reply(Command::new("XINFO").text("GROUPS").stream(stream)).await?)
     }
 
     /// The consumers of a group.
@@ -288,13 +268,7 @@ impl Client {
     /// # Errors
     /// [`FaultKind::NoKey`] if there is no such stream, [`FaultKind::NoGroup`] if it has no such group.
     pub async fn xinfo_consumers(&self, stream: &str, group: &str) -> Result<Vec<ConsumerInfo>, Fault> {
-        let consumers = self.reply(Command::new("XINFO").text("CONSUMERS").stream(stream).text(group)).await?.array()?;
-        let consumer = |reply| {
-            let named = Named::of(reply)?;
-            let idle = Duration::from_millis(named.get("idle")?.count()?);
-            Ok(ConsumerInfo { name: named.get("name")?.text()?.to_owned(), pending: named.get("pending")?.count()?, idle })
-        };
-        consumers.into_iter().map(consumer).collect()
+        consumers(self.reply(Command::new("XINFO").text("CONSUMERS").stream(stream).text(group)).await?)
     }
 
     /// The stream itself.
@@ -302,14 +276,7 @@ impl Client {
     /// # Errors
     /// [`FaultKind::NoKey`] if there is none.
     pub async fn xinfo_stream(&self, stream: &str) -> Result<StreamInfo, Fault> {
-        let named = Named::of(self.reply(Command::new("XINFO").text("STREAM").stream(stream)).await?)?;
-        let first = named.get("first-entry")?.clone().array()?.first().map(Reply::entry_id).transpose()?;
-        Ok(StreamInfo {
-            length: named.get("length")?.count()?,
-            last_generated: named.get("last-generated-id")?.entry_id()?,
-            first,
-            entries_added: named.count("entries-added"),
-        })
+        stream_info(self.reply(Command::new("XINFO").text("STREAM").stream(stream)).await?)
     }
 
     /// Makes a group, and the stream if there is none. `false` if there is such a group already.
@@ -383,6 +350,56 @@ fn blocking(command: Command, block: Option<Duration>) -> Command {
         Some(block) => command.text("BLOCK").number(block.as_millis()).blocking(block),
         None => command,
     }
+}
+
+pub(crate) fn pending_summary(reply: Reply) -> Result<PendingSummary, Fault> {
+    let [count, low, high, consumers] = exactly(reply.array()?)?;
+    let count = count.count()?;
+    let range = if count == 0 { None } else { Some((low.entry_id()?, high.entry_id()?)) };
+    let consumers = consumers.array()?.into_iter().map(|pair| {
+        let [name, count] = exactly(pair.array()?)?;
+        Ok((name.text()?.to_owned(), count.count()?))
+    });
+    Ok(PendingSummary { count, range, consumers: consumers.collect::<Result<_, Fault>>()? })
+}
+
+pub(crate) fn pending_entries(reply: Reply) -> Result<Vec<PendingEntry>, Fault> {
+    reply.array()?.into_iter().map(pending_entry).collect()
+}
+
+pub(crate) fn groups(reply: Reply) -> Result<Vec<GroupInfo>, Fault> {
+    let group = |reply| {
+        let named = Named::of(reply)?;
+        Ok(GroupInfo {
+            name: named.get("name")?.text()?.to_owned(),
+            consumers: named.get("consumers")?.count()?,
+            pending: named.get("pending")?.count()?,
+            last_delivered: named.get("last-delivered-id")?.entry_id()?,
+            entries_read: named.count("entries-read"),
+            lag: named.count("lag"),
+        })
+    };
+    reply.array()?.into_iter().map(group).collect()
+}
+
+pub(crate) fn consumers(reply: Reply) -> Result<Vec<ConsumerInfo>, Fault> {
+    let consumer = |reply| {
+        let named = Named::of(reply)?;
+        let idle = Duration::from_millis(named.get("idle")?.count()?);
+        Ok(ConsumerInfo { name: named.get("name")?.text()?.to_owned(), pending: named.get("pending")?.count()?, idle })
+    };
+    reply.array()?.into_iter().map(consumer).collect()
+}
+
+pub(crate) fn stream_info(reply: Reply) -> Result<StreamInfo, Fault> {
+    let named = Named::of(reply)?;
+    let first = named.get("first-entry")?.clone().array()?.first().map(Reply::entry_id).transpose()?;
+    Ok(StreamInfo {
+        length: named.get("length")?.count()?,
+        last_generated: named.get("last-generated-id")?.entry_id()?,
+        first,
+        entries_added: named.count("entries-added"),
+    })
 }
 
 fn pending_entry(reply: Reply) -> Result<PendingEntry, Fault> {

@@ -37,6 +37,8 @@ mod retention;
 mod retry;
 mod scan;
 mod sink;
+#[doc(hidden)]
+pub mod trial;
 
 pub use config::{Budgets, Clients, Config, Elsewhere, Lanes};
 pub use delivery::{Delivery, Stage, Trouble};

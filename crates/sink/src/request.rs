@@ -120,7 +120,7 @@ fn owned(text: &str) -> Bytes {
 }
 
 impl Answer {
-    fn of(reply: Reply) -> Result<Self, Fault> {
+    pub(crate) fn of(reply: Reply) -> Result<Self, Fault> {
         let parts: [Reply; 8] =
             reply.array()?.try_into().map_err(|_| Fault::new(FaultKind::Protocol, "the script answered something else"))?;
         let [at_ms, id, deleted, counters, unheard, bytes, length, seq] = parts;

@@ -237,8 +237,7 @@ impl Group {
     pub async fn deliver(&self, most: usize, enough: usize, limit: EntryLimit) -> Result<Delivered, Fault> {
         let words = [self.name().to_owned(), self.consumer().to_owned()];
         let words = words.into_iter().chain(numbers([most, enough, limit.bytes, limit.fields]));
-        let [entries, heavy, was_last] = parts(self.run(&self.about.deliver, words).await?)?;
-        Ok(Delivered { entries: size(&entries)?, heavy: size(&heavy)?, was_last: was_last.int()? == 1 })
+        delivered(self.run(&self.about.deliver, words).await?)
     }
 
     /// Tells Redis that entries are still at work here: who looks for entries that nobody finishes passes them over for as long as before.
@@ -263,8 +262,7 @@ impl Group {
     /// An entry's body, or its beginnings if it is over the limit.
     pub async fn body(&self, id: EntryId, limit: EntryLimit) -> Result<Body, Fault> {
         let words = std::iter::once(id.to_string()).chain(numbers([limit.bytes, limit.fields, KEPT.0, KEPT.1]));
-        let [list, is_cut] = parts(self.run(&self.about.body, words).await?)?;
-        Ok(Body { fields: fields(list)?, is_cut: is_cut.int()? == 1 })
+        body(self.run(&self.about.body, words).await?)
     }
 
     /// Looks how the stream and its groups stand. Who its consumers are is asked only if that is wanted.
@@ -357,7 +355,17 @@ fn size(reply: &Reply) -> Result<usize, Fault> {
     Ok(usize::try_from(reply.count()?).unwrap_or(usize::MAX))
 }
 
-fn claimed(reply: Reply) -> Result<Claimed, Fault> {
+pub(crate) fn delivered(reply: Reply) -> Result<Delivered, Fault> {
+    let [entries, heavy, was_last] = parts(reply)?;
+    Ok(Delivered { entries: size(&entries)?, heavy: size(&heavy)?, was_last: was_last.int()? == 1 })
+}
+
+pub(crate) fn body(reply: Reply) -> Result<Body, Fault> {
+    let [list, is_cut] = parts(reply)?;
+    Ok(Body { fields: fields(list)?, is_cut: is_cut.int()? == 1 })
+}
+
+pub(crate) fn claimed(reply: Reply) -> Result<Claimed, Fault> {
     let [taken, gone, heavy, looked_at] = parts(reply)?;
     Ok(Claimed {
         entries: taken.array()?.into_iter().map(entry).collect::<Result<_, Fault>>()?,

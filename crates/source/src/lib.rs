@@ -10,6 +10,8 @@ mod limit;
 mod membership;
 mod names;
 mod reader;
+#[doc(hidden)]
+pub mod trial;
 
 pub use group::{Body, Claimed, Delivered, Group, Heavy, PendingAt, Start, Survey};
 pub use letters::{Letter, Letters, LettersConfig};

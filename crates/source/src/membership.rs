@@ -81,14 +81,7 @@ impl Membership {
         let lease = if wants_lease { LEASE.as_millis() } else { 0 };
         let position = position.map_or_else(String::new, |position| position.to_string());
         let args = vec![self.instance.clone(), lease.to_string(), KEPT.to_string(), ALIVE.to_string(), position, GAP.to_string()];
-        let reply = self.client.eval(&self.beat, self.keys(5), bytes(args)).await?;
-        let parts = reply.array()?;
-        let [now, held, alive, left, unbroken, stray, positions, newest] = <[_; 8]>::try_from(parts).map_err(|_| malformed())?;
-        let alive = alive.array()?.iter().map(|name| name.text().map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
-        let (next_death, may_judge) = (Duration::from_millis(left.count()?), unbroken.count()? >= ALIVE);
-        let (now_ms, holds_lease, found_stray) = (now.count()?, held.int()? == 1, stray.int()? == 1);
-        let notices_behind = behind(&alive, positions, newest.count().unwrap_or_default())?;
-        Ok(Beat { now_ms, holds_lease, alive, next_death, may_judge, found_stray, notices_behind })
+        beat(self.client.eval(&self.beat, self.keys(5), bytes(args)).await?)
     }
 
     /// Takes this instance off the list and gives up its lease, so that others needn't wait for either to run out.
@@ -99,6 +92,15 @@ impl Membership {
     fn keys(&self, count: usize) -> Vec<Bytes> {
         bytes([&self.beats, &self.lease, &self.positions, &self.log, &self.pulse].into_iter().take(count).cloned())
     }
+}
+
+pub(crate) fn beat(reply: Reply) -> Result<Beat, Fault> {
+    let [now, held, alive, left, unbroken, stray, positions, newest] = <[_; 8]>::try_from(reply.array()?).map_err(|_| malformed())?;
+    let alive = alive.array()?.iter().map(|name| name.text().map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+    let (next_death, may_judge) = (Duration::from_millis(left.count()?), unbroken.count()? >= ALIVE);
+    let (now_ms, holds_lease, found_stray) = (now.count()?, held.int()? == 1, stray.int()? == 1);
+    let notices_behind = behind(&alive, positions, newest.count().unwrap_or_default())?;
+    Ok(Beat { now_ms, holds_lease, alive, next_death, may_judge, found_stray, notices_behind })
 }
 
 /// How far the slowest of these is behind the newest notice. Who doesn't say how far it is has passed nothing on.
