@@ -229,6 +229,23 @@ fn a_server_of_ones_own_has_what_main_has() {
 }
 
 #[test]
+fn a_bus_on_a_cluster_lies_in_one_slot_or_is_refused() {
+    let on = |namespace: &str, bus: &str| {
+        Case::new(&format!("namespace = \"{namespace}\"\n{ROUTES}{bus}[redis.main]\nurl = \"redis-cluster://host:7000\"\n"))
+    };
+    let refused = on("shop", "").refusal();
+    assert!(refused.contains("all keys of `namespace` must lie in one slot"), "{refused}");
+    assert!(refused.contains("a hash tag: `namespace = \"{shop}\"`"), "{refused}");
+    // An empty tag is none.
+    assert!(on("{}shop", "").refusal().contains("must lie in one slot"));
+    assert_eq!(on("{shop}", "").config().namespace, "{shop}");
+
+    let refused = on("{shop}", "[bus]\nstream = \"orders\"\n").refusal();
+    assert!(refused.contains("`bus.stream`") && refused.contains("the same hash tag, `{shop}`"), "{refused}");
+    on("{shop}", "[bus]\nstream = \"orders:{shop}\"\n").config();
+}
+
+#[test]
 fn a_server_is_found_however_the_environment_has_to_spell_it() {
     let case = Case::new(&format!("{ROUTES}[redis.Cache-2]\nurl = \"redis://a\"\n")).env("UNSTALE__REDIS__CACHE_2__URL", "redis://b");
     let redis = case.config().redis;

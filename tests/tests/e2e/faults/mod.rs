@@ -3,6 +3,7 @@
 
 mod drain;
 mod dropped;
+mod figures;
 mod fleet;
 mod flood;
 mod full_speed;

@@ -4,6 +4,10 @@ use unstale_testkit::{Redis, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
 use super::kit::{assert_nothing_lost, pending, publish, routes, things};
+use super::states::{assert_no_hot_loop, assert_told_once};
+
+/// What is said of a right that is missing, once.
+const MISSING: &str = "the Redis user may not do what is needed";
 
 const LOCKED: &str = r#"
 [cache.locked]
@@ -62,9 +66,13 @@ fn p1_7_keys_that_may_not_be_touched_hold_nobody_up_and_are_deleted_once_they_ma
     publish(&mut bus, "events", "Changed", 100..120);
     bus.wait_notice("of others meanwhile", |notice| notice.keys().contains(&"thing:119".to_owned()));
     assert_eq!(bus.dead_letters(), []);
+    assert_no_hot_loop(&mut bus, "keys out of reach");
+    assert_told_once(&sidecar, &[MISSING, "deliveries fail; what failed stays pending"]);
 
     bus.cmd(&["ACL", "SETUSER", "app", "~locked:*"]);
     bus.wait_settled();
+    sidecar.wait_log("what had failed is delivered");
+    assert_told_once(&sidecar, &[MISSING, "deliveries fail; what failed stays pending", "what had failed is delivered"]);
     let all = (0..20).flat_map(|id| [format!("locked:{id}"), format!("thing:of:{id}"), format!("thing:{id}")]);
     assert_nothing_lost(&mut bus, &all.chain(things(100..120)).collect());
 }
@@ -108,10 +116,21 @@ fn a_command_that_may_not_be_run_is_named_and_nothing_is_lost() {
     let sidecar = Setup::at(redis.url().replace("redis://", &url)).config(&routes()).start(&redis);
     publish(&mut bus, "events", "Changed", 0..10);
     wait_health(&sidecar, "unhealthy and to name the command", |body| body.contains("\"unhealthy\"") && body.contains("+xack"));
+    assert_no_hot_loop(&mut bus, "no right to acknowledge");
     bus.cmd(&["ACL", "SETUSER", "app", "+xack"]);
     bus.wait_settled();
     assert_nothing_lost(&mut bus, &things(0..10));
+    // It is over when it wasn't met for half a minute.
+    wait_until_sync("the log to say that it is over", PATIENCE * 3, || {
+        let log = sidecar.log();
+        if log.contains("was not missed any more") { Ok(()) } else { Err(log) }
+    });
+    assert_told_once(&sidecar, &[MISSING, "grant +xack", "the right +xack was not missed any more"]);
+    assert_eq!(sidecar.log().matches("WARN").count(), 1, "{}", sidecar.log());
 }
+
+/// What is said of a Redis that answers with errors, once.
+const REFUSED: &str = "Redis can be reached, but doesn't do what is asked";
 
 #[test]
 fn with_its_memory_full_redis_still_gets_rid_of_keys_and_nothing_is_lost() {
@@ -139,9 +158,13 @@ fn with_its_memory_full_redis_still_gets_rid_of_keys_and_nothing_is_lost() {
     assert_eq!(bus.dead_letters(), []);
     let left = super::kit::wait_pending(&mut bus, "events", 1);
     assert_eq!(left.len(), 1, "{left:?}");
+    assert_no_hot_loop(&mut bus, "memory full");
+    assert_told_once(&sidecar, &[REFUSED]);
 
     bus.cmd(&["CONFIG", "SET", "maxmemory", "0"]);
     bus.wait_settled();
+    sidecar.wait_log("Redis does what is asked again");
+    assert_told_once(&sidecar, &[REFUSED, "Redis does what is asked again"]);
     assert_eq!(bus.dead_letters().len(), 1);
     let announced = super::kit::announced(&mut bus);
     assert_eq!(things(0..4100).difference(&announced).count(), 0);
