@@ -12,6 +12,7 @@ use unstale_events::{Code, EntryId};
 use crate::config::Sources;
 use crate::demo::Demo;
 use crate::demo::api::DemoApi;
+use crate::release;
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl From<Exit> for std::process::ExitCode {
 
 /// Keeps every copy of a cached value fresh: domain events in, stale copies gone everywhere.
 #[derive(Debug, Parser)]
-#[command(name = "unstale", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "unstale", version = release::both(), propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// Where the configuration comes from.
     #[command(flatten)]
@@ -97,6 +98,8 @@ pub enum Command {
     Explain(Explain),
     /// Follow notices, events or dead letters as they happen. Takes nothing from anybody.
     Tail(Tail),
+    /// Ask one sidecar how it is, as a probe does: 0 if it works, else 1.
+    Health(Health),
     /// Show the counts of one sidecar.
     Stats(Stats),
     /// Watch one sidecar on the terminal, as it moves.
@@ -299,6 +302,23 @@ pub struct Sidecar {
 fn address(text: &str) -> Result<SocketAddr, String> {
     let found = text.to_socket_addrs().map_err(|error| format!("write it as 127.0.0.1:7863 or localhost:7863 ({error})"))?;
     found.into_iter().next().ok_or_else(|| "this name has no address".to_owned())
+}
+
+/// `health`.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Which one.
+    #[command(flatten)]
+    pub sidecar: Sidecar,
+    /// Ask whether it takes part in the work yet, and still: from the first connection to Redis until it is told to end.
+    #[arg(long)]
+    pub ready: bool,
+    /// Fail unless all is well.
+    #[arg(long)]
+    pub strict: bool,
+    /// Print JSON, as `GET /healthz` answers it.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `stats`.

@@ -55,6 +55,7 @@ async fn dispatch(command: Command, loaded: Loaded) -> Exit {
         Command::Flush(args) => tools::flush::run(&loaded, &args).await,
         Command::Explain(args) => commands::explain(&loaded, &args),
         Command::Tail(args) => tools::tail::run(&loaded, &args).await,
+        Command::Health(args) => tools::health::run(&loaded, &args).await,
         Command::Stats(args) => tools::stats::run(&loaded, &args).await,
         Command::Top(args) => tools::top::run(&loaded, &args).await,
         Command::DeadLetters(command) => tools::dead_letters::run(&loaded, &command).await,

@@ -19,6 +19,8 @@ use crate::cli::Exit;
 use crate::config::{self, Config, Loaded};
 use crate::connections::{BLOCK, Connections};
 use crate::http::{App, Lookout, Rules, Server as HttpServer};
+use crate::release::{COMMIT, VERSION};
+use crate::service;
 use crate::signals::Signals;
 use crate::telemetry;
 
@@ -61,8 +63,8 @@ async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
         servers.push(HttpServer::start_probes(bind, handle.clone()).await.map_err(listen)?);
     }
     let http: Vec<String> = servers.iter().map(|server| format!("http://{}", server.address())).collect();
-    let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, instance, namespace = config.namespace, http = http.join(" "), "unstale starts");
+    tracing::info!(version = VERSION, commit = COMMIT, instance, namespace = config.namespace, http = http.join(" "), "unstale starts");
+    service::tell(handle.clone());
     drain_on(signals, handle);
     let following = tokio::spawn({
         let hub = Arc::clone(&hub);
@@ -82,6 +84,7 @@ fn drain_on(mut signals: Signals, handle: Handle) {
     tokio::spawn(async move {
         let signal = signals.next().await;
         tracing::info!(signal, "told to end");
+        service::stopping();
         handle.drain();
         signals.exit_on_next();
     });
@@ -223,7 +226,8 @@ fn labels(router: &Router, roles: Vec<String>) -> Labels {
         stages: Stage::ALL.into_iter().map(Stage::name).chain(STAGES).collect(),
         kinds: FaultKind::ALL.into_iter().map(FaultKind::name).collect(),
         roles,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
+        commit: COMMIT.to_owned(),
         routes: router.fingerprint().to_owned(),
     }
 }

@@ -45,6 +45,9 @@ impl Connection {
     pub(crate) async fn get(&mut self, path: &str) -> Result<(StatusCode, Bytes), NoAnswer> {
         let answer = self.send(Request::get(path)).await.map_err(|e| self.failed(path, e))?;
         let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(NoAnswer(format!("http://{} answered {status}: set `http.token_file` as that sidecar has it", self.address)));
+        }
         let body = answer.into_body().collect().await.map_err(|e| self.failed(path, e))?;
         Ok((status, body.to_bytes()))
     }
@@ -76,9 +79,6 @@ impl Connection {
     /// The JSON behind a path that answers 200.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, NoAnswer> {
         let (status, body) = self.get(path).await?;
-        if status == StatusCode::UNAUTHORIZED {
-            return Err(NoAnswer(format!("http://{} answered {status}: set `http.token_file` as that sidecar has it", self.address)));
-        }
         if status != StatusCode::OK {
             return Err(NoAnswer(format!("GET http://{}{path} answered {status}", self.address)));
         }

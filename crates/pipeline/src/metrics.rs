@@ -164,9 +164,9 @@ const TABLE: &[Metric] = &[
     }),
     gauge(
         "unstale_build_info",
-        &["version", "routes"],
+        &["version", "commit", "routes"],
         "Always 1; its labels name the release and the routes, to show a mixed fleet.",
-        |stats, set| set(&[&stats.labels().version, &stats.labels().routes], 1.0),
+        |stats, set| set(&[&stats.labels().version, &stats.labels().commit, &stats.labels().routes], 1.0),
     ),
 ];
 
@@ -340,6 +340,7 @@ mod tests {
             kinds: vec!["timeout", "denied"],
             roles: vec!["reading".into(), "deleting".into()],
             version: "1.2.3".into(),
+            commit: "f00".into(),
             routes: "ab\"c".into(),
         })
     }
@@ -431,7 +432,7 @@ mod tests {
             (r#"unstale_dead_letters_total{reason="deliveries"}"#, 0.0),
             ("unstale_instances", 0.0),
             ("unstale_subscribers", 0.0),
-            (r#"unstale_build_info{version="1.2.3",routes="ab\"c"}"#, 1.0),
+            (r#"unstale_build_info{version="1.2.3",commit="f00",routes="ab\"c"}"#, 1.0),
         ] {
             assert_eq!(samples.get(series), Some(&value), "{series}");
         }
@@ -469,9 +470,10 @@ mod tests {
         let priorities = ["critical", "high", "low", "normal"];
         let mut reasons = Code::ALL.map(Code::name);
         reasons.sort_unstable();
-        let sets: [(&str, &[&str]); 12] = [
+        let sets: [(&str, &[&str]); 13] = [
             ("cache", &["price", "product"]),
             ("cause", &["loss", "request"]),
+            ("commit", &["f00"]),
             ("kind", &["denied", "timeout"]),
             ("outcome", &["dead_lettered", "routed", "unrouted"]),
             ("priority", &priorities),

@@ -30,6 +30,8 @@ pub struct Labels {
     pub roles: Vec<String>,
     /// The release.
     pub version: String,
+    /// Of which commit this program was built, if the build was told.
+    pub commit: String,
     /// The fingerprint of the routes.
     pub routes: String,
 }

@@ -7,6 +7,7 @@ pub mod dead_letters;
 pub mod dry_run;
 pub mod flush;
 mod follow;
+pub mod health;
 pub mod pages;
 mod shown;
 pub mod stats;

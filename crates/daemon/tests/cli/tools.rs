@@ -364,9 +364,40 @@ fn stats_show_the_token_that_the_sidecar_wants() {
     let with_token = ["--set", "http.token_file=token"];
     let running = Running::start(&bench, &with_token);
     let asked = ["stats", "--json", "--sidecar", &running.address()];
-    bench.run(&[&asked[..], &with_token].concat()).with(0);
-    let refused = bench.run(&asked).with(1);
-    assert!(refused.err.contains("401") && refused.err.contains("http.token_file"), "{}", refused.err);
+    let health = ["health", "--sidecar", &running.address()];
+    for asked in [&asked[..], &health] {
+        bench.run(&[asked, &with_token].concat()).with(0);
+        let refused = bench.run(asked).with(1);
+        assert!(refused.err.contains("401") && refused.err.contains("http.token_file"), "{}", refused.err);
+    }
+}
+
+#[test]
+fn health_ends_as_a_probe_is_answered() {
+    let redis = Redis::start_sync();
+    let bench = Bench::with(&redis.url());
+    let running = Running::start(&bench, &[]);
+    let address = running.address();
+    let asked = |more: &[&str]| bench.run(&[&["health", "--sidecar", &address], more].concat());
+    wait_until_sync("a sidecar that is well", PATIENCE, || {
+        let ended = asked(&["--ready", "--strict"]);
+        if ended.code == Some(0) { Ok(()) } else { Err(format!("{ended:?}")) }
+    });
+    assert_eq!(asked(&[]).with(0).out, "ok\n");
+    assert_eq!(asked(&["--json"]).with(0).json(), json!({"status": "ok", "reasons": []}));
+    drop(redis);
+    let told = wait_until_sync("what is wrong", PATIENCE, || {
+        let ended = asked(&["--strict"]);
+        if ended.code == Some(1) { Ok(ended) } else { Err(format!("{ended:?}")) }
+    });
+    assert!(told.out.starts_with("unhealthy\n  redis_down: "), "{}", told.out);
+    asked(&[]).with(0);
+    running.signal("STOP");
+    let silent = asked(&[]).with(1);
+    assert!(silent.err.contains("no answer within"), "{}", silent.err);
+    running.signal("CONT");
+    let nobody = bench.run(&["health", "--sidecar", nobody().trim_start_matches("redis://")]).with(1);
+    assert!(nobody.err.contains("can't reach http://"), "{}", nobody.err);
 }
 
 #[test]

@@ -1,0 +1,20 @@
+//! Which release this is, and of which commit: what `--version`, the log and `unstale_build_info` say.
+
+use std::sync::LazyLock;
+
+/// The release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit that was built, as `cargo xtask dist` and `cargo xtask image` tell the compiler.
+pub const COMMIT: &str = match option_env!("UNSTALE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// Both, for people.
+static BOTH: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));
+
+/// The release and its commit, for people.
+pub fn both() -> &'static str {
+    &BOTH
+}
