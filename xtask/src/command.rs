@@ -59,8 +59,16 @@ pub(crate) fn in_path(names: &[&str]) -> Option<PathBuf> {
 /// Builds a package as it would be installed, and returns where cargo says this binary of it is. Says so on standard error: the output may be a
 /// program's to read.
 pub(crate) fn build_release(package: &str, binary: &str) -> Result<PathBuf, String> {
+    build(&mut cargo(&["build", "--release", "--package", package]), &[], binary)
+}
+
+/// The same by a call of cargo that says more, also to the compiler.
+pub(crate) fn build(cargo: &mut Command, flags: &[&str], binary: &str) -> Result<PathBuf, String> {
     eprintln!("Building {binary} (cargo build --release; the first time takes some minutes).");
-    let mut cargo = cargo(&["build", "--release", "--package", package, "--message-format=json-render-diagnostics"]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    if !flags.is_empty() {
+        cargo.arg("--").args(flags);
+    }
     let messages = output(cargo.stdin(Stdio::null()))?;
     executable(&messages, binary).ok_or_else(|| format!("cargo built no program named {binary}"))
 }

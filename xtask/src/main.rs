@@ -5,11 +5,17 @@ mod bench;
 mod c_peer;
 mod command;
 mod conformance;
+mod dashboard;
 mod demo;
+mod dist;
 mod fuzz;
+mod helm;
+mod image;
 mod node;
 mod page;
 mod python;
+mod release;
+mod sbom;
 mod servers;
 mod soak;
 mod storm;
@@ -42,7 +48,13 @@ The project's commands.
   cargo xtask conformance [--record]
                              the scenarios of the systems behind the presets, and their figures; --record writes the table of
                              docs/conformance.md
+  cargo xtask dist           what a release is handed out as, below target/dist: the static program with manual pages, completions and deploy/ in an
+                             archive, its bill of materials, checksums
+  cargo xtask image [--check]
+                             the container image, by docker, podman or buildah; --check also runs it: names, TLS, health, the end (root and podman)
+  cargo xtask dashboard URL  draws what the dashboard shows of the last minutes of this Prometheus: docs/dashboard.png
   cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
+  cargo xtask helm           a Helm for the tests of the chart, fetched below target unless it is there; prints where
   cargo xtask node           a directory with the packages of Node that tests import, below target; prints where
   cargo xtask python         a Python with what tests import, made below target unless it is there; prints where
   cargo xtask c-peer         the benchmark's consumer in C, built below target; prints where
@@ -61,6 +73,10 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "c-peer" => c_peer::run(),
         "conformance" => conformance::run(rest),
+        "dashboard" => dashboard::run(rest),
+        "dist" => dist::run(rest),
+        "image" => image::run(rest),
+        "helm" => helm::run(),
         "node" => node::run(),
         "python" => python::run(),
         "tidy" => tidy::run(rest),

@@ -32,9 +32,7 @@ pub(crate) fn find_or_make() -> Result<PathBuf, String> {
     if fs::read_to_string(&stamp).is_ok_and(|has| has == wanted) {
         return Ok(place);
     }
-    if command::in_path(&["npm"]).is_none() {
-        servers::install_packages(&["npm"]).map_err(|problem| format!("{problem}\nInstall Node 20 or newer with npm."))?;
-    }
+    install_npm()?;
     // What was asked for before would have a say in what fits together.
     if place.exists() {
         fs::remove_dir_all(&place).map_err(|error| format!("{}: {error}", place.display()))?;
@@ -50,4 +48,12 @@ fn install(place: &Path, packages: &[&str]) -> Result<(), String> {
     fs::create_dir_all(place).map_err(|error| format!("{}: {error}", place.display()))?;
     let install = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
     command::run(Command::new("npm").args(install).arg(place).args(packages))
+}
+
+/// Has npm here.
+pub(crate) fn install_npm() -> Result<(), String> {
+    if command::in_path(&["npm"]).is_some() {
+        return Ok(());
+    }
+    servers::install_packages(&["npm"]).map_err(|problem| format!("{problem}\nInstall Node 20 or newer with npm."))
 }

