@@ -1,4 +1,4 @@
-//! Receivers written in Python and for Node, run with the packages that `cargo xtask python` and `cargo xtask node` fetch.
+//! Receivers written in Python and for Node, and programs that look at `deploy/`: run with what `cargo xtask python`, `node` and `helm` fetch.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +13,23 @@ use std::sync::OnceLock;
 pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| fetched("UNSTALE_PYTHON", "python"))
+}
+
+/// A program that came with one of its packages.
+///
+/// # Panics
+/// If there is no such Python, with what xtask said.
+pub fn python_tool(name: &str) -> PathBuf {
+    python().with_file_name(name)
+}
+
+/// Helm: `$UNSTALE_HELM`, or what `cargo xtask helm` says.
+///
+/// # Panics
+/// If there is none, with what xtask said.
+pub fn helm() -> &'static Path {
+    static HELM: OnceLock<PathBuf> = OnceLock::new();
+    HELM.get_or_init(|| fetched("UNSTALE_HELM", "helm"))
 }
 
 /// The directory with Node's packages: `$UNSTALE_NODE_MODULES`, or what `cargo xtask node` says.

@@ -30,6 +30,9 @@ checksum/unstale: {{ printf "%s\n%s" .Values.config .Values.redis.password | sha
 
 {{- /* An init container that restarts: it starts before the API, and is told to stop when that has ended. */ -}}
 {{- define "unstale.sidecar" -}}
+{{- if and .Values.redis.username (not (include "unstale.secret" .)) }}
+{{- fail "redis.username needs a password: set redis.existingSecret, or redis.password" }}
+{{- end }}
 - name: unstale
   image: "{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"
   imagePullPolicy: {{ .Values.image.pullPolicy }}
