@@ -3,6 +3,7 @@
 mod batching;
 mod bounds;
 mod clients;
+mod compat;
 mod deploy;
 mod effects;
 mod everywhere;
