@@ -1,6 +1,7 @@
 //! The command line: `cargo xtask bench` gives way to this.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use unstale_bench::figures::Table;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     let bench = Bench { rounds: args.rounds, smaller: if args.tiny { 100 } else { 1 } };
     let workloads = if args.workloads.is_empty() { Workload::value_variants() } else { &args.workloads };
     let before = machine::describe();
-    let sections: Vec<Section> = workloads.iter().map(|workload| workload.run(&bench)).collect();
+    let sections: Vec<Section> = workloads.iter().map(|workload| timed(*workload, &bench)).collect();
     println!("{before}\nThe load afterwards was {}.\n", machine::load());
     if args.tiny {
         println!("**Everything was a hundred times smaller than it should be: no figure says how fast anything is.**\n");
@@ -40,6 +41,14 @@ fn main() -> ExitCode {
         println!("{section}");
     }
     ExitCode::SUCCESS
+}
+
+/// Says on standard error how long it took.
+fn timed(workload: Workload, bench: &Bench) -> Section {
+    let begun = Instant::now();
+    let section = workload.run(bench);
+    eprintln!("{workload:?} took {:.0} s", begun.elapsed().as_secs_f64());
+    section
 }
 
 fn bars(sections: &[Section]) -> String {

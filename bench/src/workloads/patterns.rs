@@ -134,7 +134,7 @@ fn sweep(resp: &mut Resp, ear: &mut Ear, groups: std::ops::Range<u64>) -> f64 {
 
 /// Of those that the server has noted, in milliseconds.
 fn slowest_command(resp: &mut Resp) -> f64 {
-    let log = resp.cmd(&["SLOWLOG", "GET", "-1"]);
+    let log = resp.cmd(&["SLOWLOG", "GET", "100000"]);
     let entries = log.array().iter().map(Value::array);
     let ours = |entry: &&[Value]| !["MSET", "SLOWLOG"].contains(&entry[3].array()[0].text().as_str());
     entries.filter(ours).map(|entry| entry[2].int()).max().unwrap_or_default() as f64 / 1e3
