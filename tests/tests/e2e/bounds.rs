@@ -170,7 +170,11 @@ fn p5_5_entries_of_hundreds_of_thousands_of_fields_are_buried_and_hold_nobody_up
     bus.publish("Low", &[("k", "1")]);
     let sidecar = Setup::on(&redis).config(ROUTES).start(&redis);
     wait_until_sync("what stands behind them to be done", PATIENCE * 4, || {
-        if bus.keys().contains("k:1") { Err(sidecar.log()) } else { Ok(()) }
+        // To take such an entry apart may keep a slow server busy, so that it answers nobody.
+        match bus.try_cmd(&["EXISTS", "k:1"])?.int() {
+            0 => Ok(()),
+            _ => Err(sidecar.log()),
+        }
     });
     bus.publish_critical("Critical", &[("k", "2")]);
     bus.wait_settled();

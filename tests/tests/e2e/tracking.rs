@@ -14,8 +14,9 @@ import redis
 from redis.cache import CacheConfig
 from redis.connection import CacheProxyConnection
 
-# The library asks for a newer server than it needs: tracking is the same since 6.0.
+# The library asks for a newer server than it needs, and for one of this name: tracking is the same since 6.0, and in Valkey.
 CacheProxyConnection.MIN_ALLOWED_VERSION = '6.2.0'
+CacheProxyConnection.DEFAULT_SERVER_NAME = redis.Redis.from_url(sys.argv[1]).info('server').get('server_name', 'redis')
 client = redis.Redis.from_url(sys.argv[1], protocol=3, cache_config=CacheConfig(), decode_responses=True)
 for line in sys.stdin:
     print(client.strlen(line.strip()), flush=True)
