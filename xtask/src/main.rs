@@ -2,6 +2,7 @@
 //! newcomer builds.
 
 mod bench;
+mod book;
 mod c_peer;
 mod command;
 mod conformance;
@@ -53,7 +54,8 @@ The project's commands.
   cargo xtask image [--check]
                              the container image, by docker, podman or buildah; --check also runs it: names, TLS, health, the end (root and podman)
   cargo xtask dashboard URL  draws what the dashboard shows of the last minutes of this Prometheus: docs/dashboard.png
-  cargo xtask tidy [--fix]   the layout of the code against its rules; --fix redraws the picture of the crates
+  cargo xtask book           the documentation as a book, by mdbook, which is fetched below target unless it is there: target/book/docs/index.html
+  cargo xtask tidy [--fix]   the layout of the code and the links of the documentation against their rules; --fix redraws the picture of the crates
   cargo xtask helm           a Helm for the tests of the chart, fetched below target unless it is there; prints where
   cargo xtask node           a directory with the packages of Node that tests import, below target; prints where
   cargo xtask python         a Python with what tests import, made below target unless it is there; prints where
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         "soak" | "kills" => soak::run(command, rest),
         "storm" => storm::run(rest),
         "fuzz" => fuzz::run(rest),
+        "book" => book::run(rest),
         "bench" => bench::run(rest),
         "c-peer" => c_peer::run(),
         "conformance" => conformance::run(rest),

@@ -7,6 +7,7 @@ mod conformance;
 mod imports;
 mod metadata;
 mod origins;
+pub(crate) mod pages;
 mod picture;
 mod sources;
 
@@ -40,6 +41,7 @@ fn problems(root: &Path, workspace: &Workspace) -> Result<Vec<String>, String> {
     problems.extend(sources::problems(&sources));
     problems.extend(clauses::problems(root, &sources)?);
     problems.extend(conformance::problems(root, &sources)?);
+    problems.extend(pages::problems(root)?);
     Ok(problems)
 }
 
