@@ -57,7 +57,7 @@ impl<'a> Event<'a> {
     /// `undecodable` without a type or with `data` that is neither JSON nor `MessagePack`; `conflicting_attribute` if equal names have different
     /// values.
     pub fn decode(fields: &'a [(Bytes, Bytes)]) -> Result<Self, Reason> {
-        let mut draft = Draft { attributes: Vec::with_capacity(8.max(fields.len())), ..Draft::default() };
+        let mut draft = Draft::default();
         for (name, value) in fields {
             draft.field(name, value)?;
         }

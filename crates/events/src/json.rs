@@ -137,17 +137,27 @@ impl<'a> Visitor<'a> for Name {
 /// Appends a text as a JSON string, quotes included; never a line break.
 pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
+    // Looks at all bytes, whatever it finds, so that it can look at many at once. Hardly any text has something to escape.
+    if text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        push_escaped(out, text);
+    } else {
+        out.push_str(text);
+    }
+    out.push('"');
+}
+
+fn is_escaped(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+fn push_escaped(out: &mut String, text: &str) {
     let mut done = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= b' ' && byte != b'"' && byte != b'\\' {
-            continue;
-        }
+    for (at, byte) in text.bytes().enumerate().filter(|(_, byte)| is_escaped(*byte)) {
         out.push_str(&text[done..at]);
         done = at + 1;
         push_escape(out, byte);
     }
     out.push_str(&text[done..]);
-    out.push('"');
 }
 
 fn push_escape(out: &mut String, byte: u8) {
