@@ -1,4 +1,5 @@
-//! Where values come from, and which of them wins: flags, `UNSTALE__…`, `CacheInvalidation__…`, `REDIS_URL`, the file, the defaults.
+//! Where values come from, and which of them wins: flags, `UNSTALE__…`, `CacheInvalidation__…`, `REDIS_URL`, the file, the profile, the
+//! defaults.
 //!
 //! A [`Setting`] is one value from one place and a figment provider of its own, so that every mistake is reported, and with its own
 //! source: figment alone stops at the first and names none.
@@ -41,6 +42,8 @@ pub enum Origin {
     Variable(String),
     /// A flag, as it was given, without its value.
     Flag(String),
+    /// A profile, by its name.
+    Profile(String),
 }
 
 impl fmt::Display for Origin {
@@ -49,6 +52,7 @@ impl fmt::Display for Origin {
             Self::File { name, line, .. } => write!(f, "{name}:{line}"),
             Self::Variable(name) => write!(f, "environment variable `{name}`"),
             Self::Flag(flag) => write!(f, "flag `{flag}`"),
+            Self::Profile(name) => write!(f, "profile `{name}`"),
         }
     }
 }

@@ -7,6 +7,7 @@ mod file;
 pub mod human;
 mod known;
 mod layers;
+mod profile;
 pub mod schema;
 mod secret;
 mod settings;
@@ -25,8 +26,8 @@ use unstale_source::Names;
 
 pub use layers::Origin;
 pub use settings::{
-    Batching, Bus, Config, DeadLetters, Drain, Health, Http, Instance, Limits, Log, LogFormat, Notices, OnLoss, Reclaim, Redis, Retry,
-    Start, Unrouted, Windows,
+    Batching, Bus, Config, DeadLetters, Drain, Health, Http, Instance, Limits, Log, LogFormat, Notices, OnLoss, Profile, Reclaim, Redis,
+    Retry, Start, Unrouted, Windows,
 };
 pub use show::Shown;
 
@@ -99,7 +100,7 @@ fn judge(sources: &Sources, text: Option<Source>, mut layers: Layers) -> Result<
     layers.add_environment(&keys, &sources.environment);
     layers.add_flags(&keys, &sources.set);
     let Layers { settings, overrides, problems: mut found, warnings } = layers;
-    let settings = only_well_typed(settings, &mut found);
+    let settings = with_profile(only_well_typed(settings, &mut found)).map_err(single)?;
     let config = extract(&settings).map_err(single)?;
     found.extend(Checks::of_settings(&config, &settings));
     let presets = sources.presets.iter().map(|name| (name.clone(), "flag `--preset`".to_owned())).collect::<Vec<_>>();
@@ -133,6 +134,15 @@ fn only_well_typed(settings: Vec<Setting>, found: &mut Vec<Problem>) -> Vec<Sett
         settings.into_iter().map(|setting| (check_type(&setting), setting)).partition::<Vec<_>, _>(|(problem, _)| problem.is_none());
     found.extend(bad.into_iter().filter_map(|(problem, _)| problem));
     good.into_iter().map(|(_, setting)| setting).collect()
+}
+
+/// With what the profile stands for, if one is named, as the weakest.
+fn with_profile(settings: Vec<Setting>) -> Result<Vec<Setting>, Problem> {
+    let named = settings.iter().rev().find(|setting| setting.path == ["batching", "profile"]);
+    let Some(name) = named.and_then(|setting| setting.value.as_str()) else { return Ok(settings) };
+    let mut all = profile::settings(extract(&settings)?.batching.profile, name);
+    all.extend(settings);
+    Ok(all)
 }
 
 impl fmt::Debug for Loaded {

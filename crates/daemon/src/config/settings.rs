@@ -217,6 +217,8 @@ impl fmt::Debug for Redis {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Batching {
+    /// The load that window, size and coalescing are for; those that are set by themselves win.
+    pub profile: Profile,
     /// `false` delivers every event by itself.
     pub enabled: bool,
     /// How long an event of normal priority may wait for others. High waits a quarter of it, low ten of it, critical not at all.
@@ -233,8 +235,31 @@ pub struct Batching {
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { enabled: true, window: Duration::from_millis(100), max_size: 100, coalescing: true, windows: Windows::default() }
+        Self {
+            profile: Profile::Default,
+            enabled: true,
+            window: Duration::from_millis(100),
+            max_size: 100,
+            coalescing: true,
+            windows: Windows::default(),
+        }
     }
+}
+
+/// A kind of load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// A little of everything.
+    Default,
+    /// A developer's machine: small batches, soon.
+    Development,
+    /// As many events as Redis can take.
+    Throughput,
+    /// As soon as possible, at the price of more commands.
+    LowLatency,
+    /// Every event to be seen by itself: next to no batches, and no target dropped.
+    Debugging,
 }
 
 /// Windows of single priorities; what is absent follows from `batching.window`.

@@ -111,6 +111,28 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
 }
 
 #[test]
+fn a_profile_is_weaker_than_what_is_set_by_itself() {
+    for (profile, window, size, coalescing) in [
+        ("default", 100, 100, true),
+        ("development", 50, 50, true),
+        ("throughput", 200, 500, true),
+        ("low-latency", 20, 20, true),
+        ("debugging", 50, 10, false),
+    ] {
+        let file = format!("{ROUTES}[batching]\nprofile = \"{profile}\"\n");
+        let Batching { window: is_window, max_size, coalescing: is_coalescing, .. } = Case::new(&file).config().batching;
+        assert_eq!((milliseconds(is_window), max_size, is_coalescing), (window, size, coalescing), "{profile}");
+        let batching = Case::new(&format!("{file}max_size = 7\n")).set("batching.coalescing=false").config().batching;
+        assert_eq!((milliseconds(batching.window), batching.max_size, batching.coalescing), (window, 7, false), "{profile}");
+    }
+    let case = Case::new(&format!("{ROUTES}[batching]\nprofile = \"development\"\n")).set("batching.profile=throughput");
+    let shown = Shown::of(&case.load());
+    let line = shown.settings.iter().find(|line| line.key == "batching.window").unwrap();
+    assert_eq!((line.value.as_str(), &*line.origin), (Some("200ms"), "profile `throughput`"));
+    assert!(Case::new(ROUTES).set("batching.profile=fast").refusal().contains("`throughput`"));
+}
+
+#[test]
 fn a_stronger_source_wins_over_every_weaker_one() {
     type Add = fn(Case) -> Case;
     let sources: [(&str, Add); 3] = [
