@@ -1,9 +1,14 @@
-//! What README and docs show must work: every configuration in them is accepted, every setting is named.
+//! What README and docs show must work: every configuration in them is accepted, every command line is one, every setting is named. That links lead
+//! somewhere `cargo xtask tidy` holds; the pages that are run from end to end are run by the end-to-end tests.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use clap::Parser;
+use clap::error::ErrorKind;
+use unstale::cli::Cli;
 use unstale_events::catalogue::{Described, endpoint_catalog, entity_repository, llm_gateway, model_catalog, subscription_plans};
 
 fn unstale(args: &[&str], dir: &Path) -> Output {
@@ -26,10 +31,13 @@ fn pages() -> Vec<PathBuf> {
         .collect()
 }
 
-/// The fenced blocks of a language.
-fn blocks(page: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    page.split(&fence).skip(1).filter_map(|rest| rest.split("\n```").next().map(str::to_owned)).collect()
+/// The fenced blocks, each with its language.
+fn fenced(page: &str) -> Vec<(&str, &str)> {
+    page.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')).collect()
+}
+
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    fenced(page).into_iter().filter(|(found, _)| *found == language).map(|(_, text)| text).collect()
 }
 
 /// With a file in place of each secret that a block names.
@@ -45,7 +53,8 @@ fn with_secrets(block: &str, dir: &Path) -> String {
 fn every_configuration_shown_is_accepted() {
     let mut seen = 0;
     for path in pages() {
-        let blocks = blocks(&fs::read_to_string(&path).unwrap(), "toml");
+        let page = fs::read_to_string(&path).unwrap();
+        let blocks = blocks(&page, "toml");
         // A manifest of cargo's is no configuration of ours.
         for block in blocks.iter().filter(|block| !block.starts_with("[dependencies]")) {
             let dir = tempfile::tempdir().unwrap();
@@ -71,17 +80,113 @@ fn every_setting_is_in_the_table() {
     assert!(missing.is_empty(), "docs/configuration.md lacks {missing:?}");
 }
 
+/// Languages of blocks that aren't looked at here.
+const ELSEWHERE: [(&str, &str); 7] = [
+    ("", "output, and drawings: shown, not typed"),
+    ("toml", "every_configuration_shown_is_accepted"),
+    ("rust", "parts of programs: the client's documentation and examples have the whole, and are compiled"),
+    ("csharp", "there is no .NET where the tests run"),
+    ("sql", "the table of an outbox, for a database that is yours"),
+    ("yaml", "a part of a chart's template: `deploy/helm/example` has the whole, and is rendered"),
+    ("mermaid", "`cargo xtask tidy` draws it"),
+];
+
 #[test]
-fn links_between_pages_lead_somewhere() {
+fn every_block_shown_is_what_it_says() {
+    let mut wrong = Vec::new();
     for path in pages() {
         let page = fs::read_to_string(&path).unwrap();
-        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap_or_default();
-            if !file.is_empty() && !file.contains("://") {
-                assert!(path.parent().unwrap().join(file).exists(), "{} links to {link}", path.display());
-            }
+        for (language, text) in fenced(&page) {
+            let outcome = match language {
+                "sh" => shell(text),
+                "json" => json(text),
+                "jsonl" => text.lines().try_for_each(json),
+                "python" => grammar("python3", &["-c", "import ast, sys; ast.parse(sys.stdin.read())"], text),
+                "js" if text.contains("import ") => grammar("node", &["--check", "--input-type=module", "-"], text),
+                "js" => grammar("node", &["--check", "-"], text),
+                other if ELSEWHERE.iter().any(|(language, _)| *language == other) => Ok(()),
+                other => Err(format!("nobody looks at blocks of `{other}`")),
+            };
+            wrong.extend(outcome.err().map(|why| format!("{}: {why}\n{text}", path.display())));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is left out of an answer is an ellipsis.
+fn json(text: &str) -> Result<(), String> {
+    if text.contains('…') {
+        return Ok(());
+    }
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| error.to_string())
+}
+
+fn grammar(program: &str, args: &[&str], text: &str) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{program}: {error}"))?;
+    child.stdin.take().expect("it is piped").write_all(text.as_bytes()).map_err(|error| format!("{program}: {error}"))?;
+    let output = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// A shell takes the block apart, and runs nothing of it: it finds no programs, and tells the words of those that are ours.
+fn shell(text: &str) -> Result<(), String> {
+    const TELL: &str = "PATH=/nowhere
+command_not_found_handle() { :; }
+unstale() { printf '%s\\x1f' unstale \"$@\" >> told; printf '\\x1e' >> told; }
+cargo() { printf '%s\\x1f' cargo \"$@\" >> told; printf '\\x1e' >> told; }
+";
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let text = text.replace("./target/release/unstale", "unstale");
+    grammar("bash", &["-n"], &text)?;
+    let script = format!("{TELL}{text}\ntrue");
+    let told = Command::new("bash").args(["-c", &script]).current_dir(dir.path()).env_clear().output();
+    told.map_err(|error| format!("bash: {error}"))?;
+    let told = fs::read_to_string(dir.path().join("told")).unwrap_or_default();
+    let named = text.lines().filter(|line| line.starts_with("unstale ") || line.starts_with("cargo ")).count();
+    let commands: Vec<Vec<&str>> = told.split_terminator('\x1e').map(|words| words.split_terminator('\x1f').collect()).collect();
+    if commands.len() < named {
+        return Err(format!("of {named} calls {} were heard", commands.len()));
+    }
+    commands.iter().try_for_each(|words| if words[0] == "cargo" { task(words) } else { call(words) })
+}
+
+/// A call of the program must be one that it takes.
+fn call(words: &[&str]) -> Result<(), String> {
+    match Cli::try_parse_from(words) {
+        Err(error) if ![ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&error.kind()) => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// A command of the project must be one that its help names.
+fn task(words: &[&str]) -> Result<(), String> {
+    let help = include_str!("../../../xtask/src/main.rs");
+    match words {
+        [_, "xtask", name, ..] if !help.contains(&format!("  cargo xtask {name}")) => Err(format!("there is no `cargo xtask {name}`")),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn every_recipe_of_the_cookbook_does_what_its_cases_say() {
+    let page = fs::read_to_string(pages().into_iter().find(|path| path.ends_with("cookbook.md")).unwrap()).unwrap();
+    let recipes: Vec<&str> = page.split("\n## ").skip(1).collect();
+    for recipe in &recipes {
+        let dir = tempfile::tempdir().unwrap();
+        let [config, cases] = ["toml", "jsonl"].map(|language| blocks(recipe, language).concat());
+        fs::write(dir.path().join("unstale.toml"), config).unwrap();
+        fs::write(dir.path().join("cases.jsonl"), &cases).unwrap();
+        let output = unstale(&["explain", "--expect", "cases.jsonl"], dir.path());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !cases.is_empty(), "{recipe}\n{said}");
+    }
+    assert_eq!(recipes.len(), 10);
 }
 
 /// The page of metrics as the code describes them.
