@@ -206,8 +206,10 @@ impl Setup {
             Some(network) => program::command_within(network, dir.path()),
             None => program::command(dir.path()),
         };
-        // Instance and port are set by environment, so that a test's file and flags are its own.
+        // Instance and port are set by environment, so that a test's file and flags are its own. Tests count, so there are no canaries unless
+        // one asks for them.
         command.env("REDIS_URL", &self.url).env("UNSTALE__INSTANCE__NAME", &self.name).env("UNSTALE__HTTP__BIND", "127.0.0.1:0");
+        command.env("UNSTALE__PROBE__INTERVAL", "0s");
         command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -45,6 +45,14 @@ impl Client {
         join_all(commands).await.into_iter().sum()
     }
 
+    /// What a key holds; `None` if there is no such key.
+    pub async fn get(&self, key: Bytes) -> Result<Option<Bytes>, Fault> {
+        match self.reply(Command::new("GET").key(key)).await? {
+            Reply::Nil => Ok(None),
+            value => value.bytes().map(Some),
+        }
+    }
+
     /// Increments counters, the commands sent together; each has its own answer.
     pub async fn incr(&self, counters: &[Bytes]) -> Vec<Result<i64, Fault>> {
         let commands = counters.iter().map(|counter| self.reply(Command::new("INCR").key(counter.clone())));

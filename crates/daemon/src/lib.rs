@@ -11,6 +11,7 @@ pub mod demo;
 pub mod explain;
 pub mod http;
 pub mod letters;
+mod prober;
 pub mod release;
 pub mod rights;
 pub mod run;

@@ -19,6 +19,7 @@ use crate::cli::Exit;
 use crate::config::{self, Config, Loaded};
 use crate::connections::{BLOCK, Connections};
 use crate::http::{App, Lookout, Rules, Server as HttpServer};
+use crate::prober::Prober;
 use crate::release::{COMMIT, VERSION};
 use crate::service;
 use crate::signals::Signals;
@@ -55,6 +56,16 @@ async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
     let signals = Signals::listen().map_err(|error| error.to_string())?;
     let Assembly { pipeline, handle, publisher, lookout, instance, names, hub, mut follower, log } = assemble(config, &router)?;
     let rules = Rules::new(config)?;
+    let prober = (!config.probe.interval.is_zero()).then(|| Prober {
+        publisher: publisher.clone(),
+        log: log.clone(),
+        hub: Arc::clone(&hub),
+        handle: handle.clone(),
+        names: names.clone(),
+        namespace: config.namespace.clone(),
+        interval: config.probe.interval,
+        timeout: config.probe.timeout,
+    });
     let app =
         App { router, handle: handle.clone(), publisher, lookout, instance: instance.clone(), names, hub: Arc::clone(&hub), log, rules };
     let listen = |error| format!("http: {error}");
@@ -70,8 +81,12 @@ async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
         let hub = Arc::clone(&hub);
         async move { hub.follow(&mut follower).await }
     });
+    let probing = prober.map(|prober| tokio::spawn(prober.run()));
     let ended = Box::pin(pipeline.run()).await;
     following.abort();
+    if let Some(probing) = probing {
+        probing.abort();
+    }
     hub.close();
     for server in servers {
         server.stop().await;
@@ -221,7 +236,7 @@ pub(crate) fn batching(batching: &config::Batching, router: &Router) -> Batching
 
 fn labels(router: &Router, roles: Vec<String>) -> Labels {
     Labels {
-        caches: router.caches().iter().map(|(_, cache)| cache.name.clone()).collect(),
+        caches: router.caches().all().map(|(_, cache)| cache.name.clone()).collect(),
         types: router.labels().to_vec(),
         stages: Stage::ALL.into_iter().map(Stage::name).chain(STAGES).collect(),
         kinds: FaultKind::ALL.into_iter().map(FaultKind::name).collect(),

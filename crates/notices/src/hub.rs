@@ -147,6 +147,27 @@ impl Hub {
         self.confirmed.subscribe()
     }
 
+    /// How many notices have come so far, for [`Hub::heard`].
+    pub fn index(&self) -> u64 {
+        self.state().ring.end()
+    }
+
+    /// Waits for a notice with this text in it, of those from an index on, and returns its position. `None` if nobody can say whether there was
+    /// one: what is kept begins after the index.
+    pub async fn heard(&self, mut from: u64, text: &str) -> Option<Position> {
+        let mut head = self.head();
+        loop {
+            head.borrow_and_update();
+            let (told, _) = self.since(from, usize::MAX)?;
+            let has = |told: &&Arc<Told>| std::str::from_utf8(&told.json).is_ok_and(|json| json.contains(text));
+            if let Some(told) = told.iter().find(has) {
+                return Some(told.at);
+            }
+            from += told.len() as u64;
+            head.changed().await.ok()?;
+        }
+    }
+
     /// What it has done.
     pub fn counts(&self) -> Counts {
         let state = self.state();
@@ -345,6 +366,20 @@ mod tests {
         assert_eq!((hub.position(), hub.counts().receivers), (Some(at(11)), 1));
         hub.leave(slow);
         assert_eq!(hub.counts().receivers, 0);
+    }
+
+    #[tokio::test]
+    async fn a_notice_is_waited_for_by_what_is_in_it() {
+        let hub = hub(1..=2);
+        let from = hub.index();
+        let (heard, ()) = tokio::join!(hub.heard(from, "\"seq\":4,"), async {
+            tell(&hub, 3, false);
+            tokio::task::yield_now().await;
+            tell(&hub, 4, false);
+        });
+        assert_eq!(heard, Some(at(4)));
+        (5..=9).for_each(|seq| tell(&hub, seq, false));
+        assert_eq!(hub.heard(from, "\"seq\":4,").await, None, "it is not kept any more");
     }
 
     #[test]

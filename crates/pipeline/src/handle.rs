@@ -11,6 +11,7 @@ use unstale_events::{Invalidation, Position};
 
 use crate::health::{Health, Status};
 use crate::metrics::Metrics;
+use crate::probe::{Finding, Until};
 use crate::stats::Stats;
 
 /// How many requests wait for the loop; more are refused as [`DeliverError::Busy`].
@@ -152,6 +153,11 @@ impl Handle {
             mpsc::error::TrySendError::Closed(_) => DeliverError::Draining,
         })?;
         answer.await.unwrap_or(Err(DeliverError::Draining))
+    }
+
+    /// Counts what became of a canary.
+    pub fn probed(&self, until: Until, found: Finding) {
+        self.metrics.probed(until, found);
     }
 
     /// Tells the loop to finish its work and end.

@@ -3,6 +3,7 @@
 pub mod handle;
 pub mod health;
 pub mod metrics;
+pub mod probe;
 pub mod stats;
 
 mod chores;

@@ -2,7 +2,7 @@
 //!
 //! Counts and levels are kept by [`Stats`] alone; a page sets all of them from one state of it, so that they agree with each other (queued =
 //! processed + coalesced + failed + pending) whatever the loop does meanwhile. Sizes, durations and ages are given to the exporter as the loop
-//! observes them. The recorder is an object, not the process's global one: two loops in one process don't mix their numbers.
+//! observes them, and what the prober finds when it does. The recorder is an object, not the process's global one: two loops in one process don't mix their numbers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use metrics_process::Collector;
 use unstale_events::{EntryId, Priority, StreamKind};
 
+use crate::probe::{Finding, Until};
 use crate::stats::{Delivered, Outcome, Stats, Tally};
 
 /// The content type of a page.
@@ -20,9 +21,14 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const BATCH_TARGETS: &str = "unstale_batch_targets";
 const BATCH_DURATION: &str = "unstale_batch_duration_seconds";
 const EVENT_AGE: &str = "unstale_event_age_seconds";
+const PROBE: &str = "unstale_probe_seconds";
+const PROBES: &str = "unstale_probes_total";
 
 /// Upper bounds of the buckets for durations and ages, in seconds.
 pub const SECONDS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 2.0, 5.0, 30.0];
+
+/// Upper bounds of the buckets for canaries, in seconds: the horizons that one may promise something for.
+const HORIZONS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 
 /// Upper bounds of the buckets for the size of batches, in targets.
 const TARGETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 10_000.0];
@@ -159,6 +165,18 @@ const TABLE: &[Metric] = &[
     gauge("unstale_instances", &[], "Sidecars of this namespace that live, by the beats that this one saw last.", |stats, set| {
         set(&[], number(stats.instances()));
     }),
+    histogram(
+        PROBE,
+        &["until"],
+        "Time from a canary's XADD until its key is gone from Redis, or every instance has told its receivers.",
+        HORIZONS,
+    ),
+    counter(
+        PROBES,
+        &["until", "outcome"],
+        "Canaries by what became of them: `lost` within `probe.timeout`, `unknown` if Redis couldn't be asked.",
+        |_, _| {}, // counted as they end
+    ),
     gauge("unstale_subscribers", &[], "Receivers of notices connected to this process.", |stats, set| {
         set(&[], number(stats.subscribers()));
     }),
@@ -245,6 +263,8 @@ pub(crate) struct Metrics {
     batch_targets: metrics::Histogram,
     batch_duration: [metrics::Histogram; 4],
     event_age: [metrics::Histogram; 4],
+    /// By [`Until`], and by [`Finding::index`].
+    probes: [(metrics::Histogram, [metrics::Counter; 3]); 2],
 }
 
 impl Metrics {
@@ -258,7 +278,8 @@ impl Metrics {
         });
         let (batch_targets, batch_duration, event_age) =
             with_local_recorder(&recorder, || (histogram!(BATCH_TARGETS), by_priority(BATCH_DURATION), by_priority(EVENT_AGE)));
-        Self { exporter: recorder.handle(), recorder: Mutex::new(recorder), process, batch_targets, batch_duration, event_age }
+        let probes = with_local_recorder(&recorder, || Until::ALL.map(probes));
+        Self { exporter: recorder.handle(), recorder: Mutex::new(recorder), process, batch_targets, batch_duration, event_age, probes }
     }
 
     /// A delivery ended. `done` are the events all of whose targets were confirmed.
@@ -271,6 +292,15 @@ impl Metrics {
             let age = |id: EntryId| Duration::from_millis(confirmed.saturating_sub(id.ms));
             done.into_iter().for_each(|id| self.event_age[lane].record(age(id)));
         }
+    }
+
+    /// A canary came as far as this, or it is given up.
+    pub(crate) fn probed(&self, until: Until, found: Finding) {
+        let (seconds, outcomes) = &self.probes[until as usize];
+        if let Finding::After(took) = found {
+            seconds.record(took);
+        }
+        outcomes[found.index()].increment(1);
     }
 
     /// Counts what was observed since the last time into its buckets. Until then the exporter keeps each observation by itself: the loop calls this
@@ -302,6 +332,11 @@ impl Metrics {
         });
         self.exporter.render()
     }
+}
+
+fn probes(until: Until) -> (metrics::Histogram, [metrics::Counter; 3]) {
+    let until = until.name();
+    (histogram!(PROBE, "until" => until), Finding::OUTCOMES.map(|outcome| counter!(PROBES, "until" => until, "outcome" => outcome)))
 }
 
 /// A recorder that knows the buckets of every histogram; one without buckets would be shown as a summary.
@@ -430,6 +465,9 @@ mod tests {
             (r#"unstale_flushes_total{cause="loss"}"#, 0.0),
             (r#"unstale_dead_letters_total{reason="undecodable"}"#, 0.0),
             (r#"unstale_dead_letters_total{reason="deliveries"}"#, 0.0),
+            (r#"unstale_probe_seconds_bucket{until="deleted",le="0.1"}"#, 0.0),
+            (r#"unstale_probes_total{until="deleted",outcome="ok"}"#, 0.0),
+            (r#"unstale_probes_total{until="everywhere",outcome="lost"}"#, 0.0),
             ("unstale_instances", 0.0),
             ("unstale_subscribers", 0.0),
             (r#"unstale_build_info{version="1.2.3",commit="f00",routes="ab\"c"}"#, 1.0),
@@ -437,7 +475,7 @@ mod tests {
             assert_eq!(samples.get(series), Some(&value), "{series}");
         }
         let ours = types.keys().filter(|name| name.starts_with("unstale_")).count();
-        assert_eq!(ours, 28, "a metric more or less is a change of the contract");
+        assert_eq!(ours, 30, "a metric more or less is a change of the contract");
         assert!(samples["process_resident_memory_bytes"] > 0.0);
     }
 
@@ -470,12 +508,12 @@ mod tests {
         let priorities = ["critical", "high", "low", "normal"];
         let mut reasons = Code::ALL.map(Code::name);
         reasons.sort_unstable();
-        let sets: [(&str, &[&str]); 13] = [
+        let sets: [(&str, &[&str]); 14] = [
             ("cache", &["price", "product"]),
             ("cause", &["loss", "request"]),
             ("commit", &["f00"]),
             ("kind", &["denied", "timeout"]),
-            ("outcome", &["dead_lettered", "routed", "unrouted"]),
+            ("outcome", &["dead_lettered", "lost", "ok", "routed", "unknown", "unrouted"]),
             ("priority", &priorities),
             ("reason", &reasons),
             ("role", &["deleting", "reading"]),
@@ -483,6 +521,7 @@ mod tests {
             ("stage", &["delete", "read"]),
             ("stream", &["critical", "ordinary"]),
             ("type", &["ProductUpdated", "other"]),
+            ("until", &["deleted", "everywhere"]),
             ("version", &["1.2.3"]),
         ];
         for (name, set) in sets {
@@ -571,6 +610,25 @@ mod tests {
         let counts = ["0.001", "0.05", "0.1", "+Inf"].map(|le| age(&format!(r#"bucket{{priority="critical",le="{le}"}}"#)));
         assert_eq!(counts.map(|count| format!("{count}")), ["4", "4", "5", "5"]);
         assert_eq!(format!("{}", age(r#"count{priority="low"}"#)), "0");
+    }
+
+    #[test]
+    fn a_canary_is_timed_if_it_arrived_and_counted_in_any_case() {
+        let metrics = Metrics::new();
+        for found in [Finding::After(Duration::from_millis(200)), Finding::After(Duration::from_secs(3)), Finding::Lost, Finding::Unknown] {
+            metrics.probed(Until::Everywhere, found);
+        }
+        let (_, samples) = parse(&metrics.page(|| Arc::new(stats())));
+        for (series, value) in [
+            (r#"unstale_probe_seconds_bucket{until="everywhere",le="0.25"}"#, 1.0),
+            (r#"unstale_probe_seconds_count{until="everywhere"}"#, 2.0),
+            (r#"unstale_probes_total{until="everywhere",outcome="ok"}"#, 2.0),
+            (r#"unstale_probes_total{until="everywhere",outcome="lost"}"#, 1.0),
+            (r#"unstale_probes_total{until="everywhere",outcome="unknown"}"#, 1.0),
+            (r#"unstale_probes_total{until="deleted",outcome="lost"}"#, 0.0),
+        ] {
+            assert_eq!(samples.get(series), Some(&value), "{series}");
+        }
     }
 
     #[test]

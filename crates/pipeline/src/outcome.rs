@@ -117,7 +117,7 @@ impl State {
         let rows: Vec<_> = self
             .router
             .caches()
-            .iter()
+            .all()
             .zip(batch.counts.iter().zip(settled))
             .filter(|(_, (count, _))| count.queued > 0)
             .map(|((cache, _), (count, settled))| Settled {

@@ -294,8 +294,11 @@ impl State {
         }
     }
 
-    /// Whether somebody waits for every instance to pass its notices on.
+    /// Whether somebody waits for every instance to pass its notices on: who asked for it, or a prober for its canary.
     fn is_awaited_everywhere(&self, batch: &Batch) -> bool {
+        if batch.counts.get(self.router.caches().canary().index()).is_some_and(|canaries| canaries.queued > 0) {
+            return true;
+        }
         let is_awaited = |ticket: &u64| self.tickets.get(ticket).is_some_and(|ticket| ticket.confirm);
         batch.entries.iter().any(|entry| matches!(&entry.source, Source::Request(ticket) if is_awaited(ticket)))
     }

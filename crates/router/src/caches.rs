@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use unstale_events::{CacheId, Code, Reason, glob};
 
+use crate::canary;
 use crate::prefixes::{Exact, Found, Guard, Prefixes};
 
 /// A declared cache.
@@ -39,7 +40,9 @@ pub enum Store {
 /// The table of caches.
 #[derive(Debug, Default)]
 pub struct Caches {
+    /// The declared ones, then that of the canaries.
     list: Vec<Cache>,
+    declared: usize,
     names: HashMap<String, CacheId, RandomState>,
     prefixes: Prefixes,
 }
@@ -55,8 +58,16 @@ pub(crate) enum Refusal {
 }
 
 impl Caches {
-    pub(crate) fn new(list: Vec<Cache>, protected: &[String], namespace: &str, own: &[String]) -> Self {
-        let mut caches = Self { list, ..Self::default() };
+    pub(crate) fn new(mut list: Vec<Cache>, protected: &[String], namespace: &str, own: &[String]) -> Self {
+        let declared = list.len();
+        list.push(Cache {
+            name: canary::CACHE.to_owned(),
+            prefixes: vec![canary::prefix(namespace)],
+            redis: String::new(), // Where the bus is, whatever that is called.
+            store: Store::Redis,
+            second_delete: Duration::ZERO,
+        });
+        let mut caches = Self { list, declared, ..Self::default() };
         let mut prefixes = Prefixes::default();
         for (id, cache) in caches.iter() {
             for prefix in &cache.prefixes {
@@ -79,14 +90,14 @@ impl Caches {
         self.prefixes.exact(key, Exact::Counter);
     }
 
-    /// How many caches there are.
+    /// How many caches are declared.
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.declared
     }
 
     /// Whether none is declared.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.declared == 0
     }
 
     /// The cache of an id that this table gave out.
@@ -97,9 +108,19 @@ impl Caches {
         &self.list[id.index()]
     }
 
-    /// All caches with their ids, in the order of the ids.
+    /// The declared caches with their ids, in the order of the ids.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (CacheId, &Cache)> {
-        self.list.iter().enumerate().map(|(index, cache)| (CacheId(u16::try_from(index).unwrap_or(u16::MAX)), cache))
+        self.all().take(self.declared)
+    }
+
+    /// The same, and that of the canaries: every cache that a target can have.
+    pub fn all(&self) -> impl ExactSizeIterator<Item = (CacheId, &Cache)> {
+        self.list.iter().enumerate().map(|(index, cache)| (id(index), cache))
+    }
+
+    /// The cache of the canaries. It lies where the bus is, and owns no key: only their own event deletes them.
+    pub fn canary(&self) -> CacheId {
+        id(self.declared)
     }
 
     /// The cache of this exact name.
@@ -172,6 +193,10 @@ impl Caches {
             Refusal::Counter => "is a counter: it is incremented, never deleted".to_owned(),
         }
     }
+}
+
+fn id(index: usize) -> CacheId {
+    CacheId(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
 fn judge(cache: CacheId, found: Found) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use unstale_events::{CacheId, Glob, Priority, TargetKind, glob};
 
 use crate::attribute::Path;
 use crate::caches::{Caches, Refusal, Store};
+use crate::canary;
 use crate::declare::{self, known_cache};
 use crate::document::{Key, Node, Override, Table, Text, Value};
 use crate::pack::{Pack, packs};
@@ -248,6 +249,9 @@ fn events(table: &mut Table, at: &At, problems: &mut Problems) -> Vec<String> {
     };
     for text in texts.iter().filter(|text| text.content.is_empty()) {
         problems.report(&text.at, "an event's name is empty", format!("write `{example}`"));
+    }
+    for text in texts.iter().filter(|text| text.content == canary::TYPE) {
+        problems.report(&text.at, format!("`{}` is built in, and no route's", canary::TYPE), "leave it out");
     }
     texts.into_iter().map(|text| text.content).collect()
 }

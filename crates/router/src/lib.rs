@@ -5,6 +5,7 @@
 
 mod attribute;
 mod caches;
+pub mod canary;
 mod compile;
 mod declare;
 mod document;

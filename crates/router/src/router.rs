@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use unstale_events::{CacheId, Code, Event, Glob, Invalidation, Priority, Reason, TargetKind, glob};
 
 use crate::caches::Caches;
+use crate::canary;
 use crate::compile::is_glob;
 use crate::declare::Republish;
 use crate::request;
@@ -104,12 +105,12 @@ impl Router {
         run.finish();
     }
 
-    /// The closed list of type names, for metric labels: as the routes write them, and the built-in one.
+    /// The closed list of type names, for metric labels: the built-in ones, and those of the routes as they write them.
     pub fn labels(&self) -> &[String] {
         &self.labels
     }
 
-    /// How many routes there are; the built-in one doesn't count.
+    /// How many routes there are; the built-in ones don't count.
     pub fn rules(&self) -> usize {
         self.rules.len()
     }
@@ -130,9 +131,9 @@ impl Router {
     }
 }
 
-/// The built-in type, then all names in the order of the routes, each once.
+/// The built-in types, then all names in the order of the routes, each once.
 fn labels(rules: &[Rule]) -> Vec<String> {
-    let mut labels = vec![request::TYPE.to_owned()];
+    let mut labels = [request::TYPE, canary::TYPE].map(str::to_owned).to_vec();
     for event in rules.iter().flat_map(|rule| &rule.events) {
         if !labels.contains(event) {
             labels.push(event.clone());
@@ -211,6 +212,9 @@ pub(crate) struct Run<'r, 'o> {
 impl<'r> Run<'r, '_> {
     fn known(&mut self, known: &Known, event: &Event<'_>) {
         self.names(known.label);
+        if event.kind() == canary::TYPE {
+            return canary::carry_out(event, self); // A glob that means all types doesn't mean this one.
+        }
         if event.kind() == request::TYPE {
             request::carry_out(event, self);
         }
@@ -290,6 +294,11 @@ impl<'r> Run<'r, '_> {
         let Bounds { targets, text } = self.router.bounds;
         self.is_full = self.counted > targets || self.out.targets.text_bytes() > text;
         Ok(())
+    }
+
+    /// Takes a key that no cache owns, and that is the sidecar's own to delete.
+    pub(crate) fn own_key(&mut self, cache: CacheId, key: &str) {
+        self.out.targets.push(unstale_events::Target { cache, kind: TargetKind::Key, text: key });
     }
 
     pub(crate) fn caches(&self) -> &'r Caches {

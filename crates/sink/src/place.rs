@@ -41,7 +41,7 @@ pub(crate) struct Site {
 impl Places {
     pub(crate) fn new(caches: &Arc<Caches>, here: &Clients, elsewhere: Vec<Elsewhere>) -> Self {
         let queues = |scans: Lanes<Store>| scans.map(|store| Queue::new(store, Arc::clone(caches)));
-        let mut of = vec![Place::Together; caches.len()];
+        let mut of = vec![Place::Together; caches.all().len()];
         let mut sites = Vec::new();
         for Elsewhere { server, caches: theirs, deletes, scans, failover_replay } in elsewhere {
             for cache in theirs {

@@ -89,7 +89,7 @@ impl Replayer {
         // Whatever comes from now on is another failover.
         self.failovers.iter_mut().for_each(|number| drop(number.borrow_and_update()));
         let (sink, server) = (&self.sink, self.sink.places.sites()[self.site].server.clone());
-        let mut replay = Replay { server, targets: 0, costs: Delivery::new(0, sink.caches.len()) };
+        let mut replay = Replay { server, targets: 0, costs: Delivery::new(0, sink.caches.all().len()) };
         let mut left = None;
         loop {
             let range = match left {

@@ -115,7 +115,7 @@ impl Sink {
     }
 
     fn blank(&self, batch: &Batch) -> Delivery {
-        Delivery::new(batch.targets.len(), self.caches.len())
+        Delivery::new(batch.targets.len(), self.caches.all().len())
     }
 
     /// Deletes and announces the keys. Counters come with the last part, which then waits for the others.

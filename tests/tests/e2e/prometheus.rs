@@ -86,7 +86,7 @@ fn promtool(args: &[&str]) {
 
 #[test]
 fn every_panel_shows_something_of_a_sidecar_at_work() {
-    let mut world = World::preset("llm-gateway");
+    let mut world = World::with(|setup| setup.preset("llm-gateway").set("probe.interval=1s"));
     let prometheus = Prometheus::start(&world);
     let mut left: Vec<_> = queries();
     assert!(left.len() > 30, "{}", left.len());
@@ -106,7 +106,7 @@ fn has_sample(prometheus: &Prometheus, query: &str) -> bool {
 
 #[test]
 fn nothing_is_alerted_of_a_sidecar_that_does_its_work() {
-    let mut world = World::preset("llm-gateway");
+    let mut world = World::with(|setup| setup.preset("llm-gateway").set("probe.interval=1s"));
     let prometheus = Prometheus::start(&world);
     wait_until_sync("a rule's result", PATIENCE, || {
         world.publish("SpendUpdated", &[("key_hash", "a")]);

@@ -132,10 +132,19 @@ impl<'a> Checks<'a> {
             ("retry.critical_budget", config.retry.critical_budget),
             ("health.ping", config.health.ping),
             ("health.oldest_pending", config.health.oldest_pending),
+            ("probe.timeout", config.probe.timeout),
         ];
         for (key, value) in positive {
             self.require(!value.is_zero(), key, "be longer than nothing", "`0s`");
         }
+        let interval = config.probe.interval;
+        let found = format!("`{}`", format_duration(interval));
+        self.require(
+            interval.is_zero() || interval >= Duration::from_millis(100),
+            "probe.interval",
+            "be at least `100ms`, or `0s`",
+            &found,
+        );
         let deliveries = config.reclaim.max_deliveries;
         self.require(
             deliveries >= 4,

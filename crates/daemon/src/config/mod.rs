@@ -26,8 +26,8 @@ use unstale_source::Names;
 
 pub use layers::Origin;
 pub use settings::{
-    Batching, Bus, Config, DeadLetters, Drain, Health, Http, Instance, Limits, Log, LogFormat, Notices, OnLoss, Profile, Reclaim, Redis,
-    Retry, Start, Unrouted, Windows,
+    Batching, Bus, Config, DeadLetters, Drain, Health, Http, Instance, Limits, Log, LogFormat, Notices, OnLoss, Probe, Profile, Reclaim,
+    Redis, Retry, Start, Unrouted, Windows,
 };
 pub use show::Shown;
 

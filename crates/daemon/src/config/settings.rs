@@ -44,6 +44,8 @@ pub struct Config {
     pub http: Http,
     /// When `/healthz` calls the service degraded, or for its errors unhealthy.
     pub health: Health,
+    /// The canaries that measure how long an invalidation takes.
+    pub probe: Probe,
     /// The log on standard error.
     pub log: Log,
     /// The end of the process.
@@ -65,6 +67,7 @@ impl Default for Config {
             reclaim: Reclaim::default(),
             http: Http::default(),
             health: Health::default(),
+            probe: Probe::default(),
             log: Log::default(),
             drain: Drain::default(),
         }
@@ -440,6 +443,26 @@ pub struct Health {
 impl Default for Health {
     fn default() -> Self {
         Self { depth: 10_000, ping: Duration::from_millis(100), error_rate: 0.05, lag: 10_000, oldest_pending: Duration::from_secs(60) }
+    }
+}
+
+/// The canaries that measure how long an invalidation takes: events for keys of the sidecar's own, which go the way of all others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Probe {
+    /// How often one is sent, give or take a quarter; `0s` for never.
+    #[serde(with = "human::duration")]
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// After how long one that has had no effect counts as lost.
+    #[serde(with = "human::duration")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(15), timeout: Duration::from_secs(30) }
     }
 }
 

@@ -97,6 +97,8 @@ fn start_sidecar(name: &str, redis: SocketAddr, dir: &Dir) -> Result<SocketAddr,
     let mut command = ourselves(dir)?;
     command.args(["run", "--preset", "llm-gateway"]);
     command.env("REDIS_URL", url(redis, 0)).env("UNSTALE__HTTP__BIND", address.to_string()).env("UNSTALE__INSTANCE__NAME", name);
+    // What is shown is of the scenario alone.
+    command.env("UNSTALE__PROBE__INTERVAL", "0s");
     dir.start(name, command).map(|()| address)
 }
 

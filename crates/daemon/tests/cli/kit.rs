@@ -72,7 +72,7 @@ impl Running {
     pub(crate) fn start(bench: &Bench, args: &[&str]) -> Self {
         let log = bench.dir.path().join("log");
         let file = std::fs::File::create(&log).unwrap();
-        let args = [&["run", "--set", "http.bind=127.0.0.1:0"], args].concat();
+        let args = [&["run", "--set", "http.bind=127.0.0.1:0", "--set", "probe.interval=0s"], args].concat();
         let child = bench.command(&args).stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Self { child: Some(child), log }
     }

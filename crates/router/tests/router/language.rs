@@ -232,8 +232,31 @@ fn a_route_without_targets_makes_a_type_known() {
     let known = route(&router, r#"{"type":"Known"}"#);
     assert!(known.routed && known.targets.is_empty() && known.reasons.is_empty());
     assert!(!route(&router, r#"{"type":"Unknown"}"#).routed);
-    assert_eq!(router.labels(), ["CacheInvalidationRequested", "Exact", "Other", "Ex*", "*act", "E?act", "Known"]);
+    assert_eq!(router.labels(), ["CacheInvalidationRequested", "UnstaleCanary", "Exact", "Other", "Ex*", "*act", "E?act", "Known"]);
     assert_eq!(router.rules(), 4);
+}
+
+#[test]
+fn a_canary_deletes_its_own_key_and_nothing_else_whatever_the_routes_say() {
+    let router = router("[cache.c]\nprefixes = ['c:']\n[[route]]\nevent = '*'\ncache = 'c'\nkeys = ['c:{a}']");
+    let canary = |attributes: &str| route(&router, &format!(r#"{{"type":"UnstaleCanary"{attributes}}}"#));
+    let out = canary(r#","key":"unstale:canary:1""#);
+    assert_eq!(targets(&router, &out), ["unstale:canary key unstale:canary:1"]);
+    assert!(out.routed && out.reasons.is_empty() && out.priority == Priority::Normal);
+    for attributes in
+        ["", r#","key":"unstale:events""#, r#","key":"c:1","a":"1""#, r#","key":["unstale:canary:1"]"#, r#","key":"unstale:canary""#]
+    {
+        let out = canary(attributes);
+        assert!(out.targets.is_empty(), "{attributes}");
+        assert_eq!(out.reasons.iter().map(|reason| reason.code.name()).collect::<Vec<_>>(), [REFUSED], "{attributes}");
+    }
+    // Nobody else may delete it.
+    let asked = route(&router, r#"{"type":"CacheInvalidationRequested","keys":["unstale:canary:1"],"cache":"unstale:canary"}"#);
+    assert!(asked.targets.is_empty() && !asked.reasons.is_empty());
+    assert_eq!((router.caches().len(), router.caches().by_name("unstale:canary")), (1, None));
+    let named = input("[cache.c]\nprefixes = ['c:']\n[[route]]\nevent = ['UnstaleCanary', 'Other']\ncache = 'c'\nkeys = ['c:1']");
+    let problems = compile(&named).unwrap_err().to_string();
+    assert!(problems.contains("`UnstaleCanary` is built in"), "{problems}");
 }
 
 #[test]
