@@ -637,7 +637,7 @@ fn the_fingerprint_tells_routes_apart() {
 }
 
 #[test]
-fn without_any_routes_there_is_only_the_built_in_one() {
+fn without_any_routes_there_are_only_the_two_that_are_built_in() {
     let router = compile(&Input::default()).expect("nothing is right");
-    assert_eq!((router.rules(), router.labels().len(), router.caches().len()), (0, 1, 0));
+    assert_eq!((router.rules(), router.labels().len(), router.caches().len()), (0, 2, 0));
 }
