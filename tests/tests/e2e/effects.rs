@@ -141,18 +141,20 @@ fn p3_1_notices_are_numbered_and_the_channel_says_what_the_log_says() {
         world.wait_notice("of this event", |notice| notice.events().contains(&id));
     }
     let origin = world.origin();
+    let mut prev = "0-0".to_owned();
     for (index, notice) in world.notices().iter().enumerate() {
         let seq = index + 1;
         assert_eq!(notice.seq, i64::try_from(seq).expect("few"));
         let (at, event) = (notice.at(), &notice.events()[0]);
         let rest = format!(
-            r#""seq":{seq},"origin":"{origin}","at":{at},"priority":"critical","drop":[{{"cache":"k","keys":["k:{index}"],"patterns":[]}}],"events":["{event}"],"events_total":1,"correlation_ids":["req-1"],"operations":[]}}"#
+            r#""seq":{seq},"prev":"{prev}","origin":"{origin}","at":{at},"priority":"critical","drop":[{{"cache":"k","keys":["k:{index}"],"patterns":[]}}],"events":["{event}"],"events_total":1,"correlation_ids":["req-1"],"operations":[]}}"#
         );
-        assert_eq!(notice.text, format!(r#"{{"v":1,{rest}"#), "as SPEC 7 writes it");
+        assert_eq!(notice.text, format!(r#"{{"v":1,{rest}"#), "as docs/notices.md writes it");
         let said = format!(r#"{{"v":1,"id":"{}",{rest}"#, notice.id);
         assert_eq!(heard(&mut channel), ("unstale:notices".to_owned(), said));
         let logged: i64 = notice.id.split_once('-').and_then(|(ms, _)| ms.parse().ok()).expect("an id");
         assert!(at <= logged && logged - at < 1000, "confirmed at {at}, logged at {logged}");
+        prev.clone_from(&notice.id);
     }
 }
 
