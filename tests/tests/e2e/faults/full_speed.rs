@@ -85,7 +85,8 @@ impl Outage {
             assert!(sent.is_none_or(|sent| sent < COMMANDS), "{sent:?} commands a second");
         }
         let told = warnings(&stage.sidecar);
-        assert!(told.values().all(|times| *times == 1), "{told:?}\n{}", stage.sidecar.log());
+        // On a busy machine the state may change there and back once; a line for each try would be dozens.
+        assert!(told.values().all(|times| *times <= 2), "{told:?}\n{}", stage.sidecar.log());
     }
 }
 
