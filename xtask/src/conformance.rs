@@ -43,16 +43,52 @@ const fn e2e(system: &'static str, file: &'static str, test: &'static str) -> El
     Elsewhere { system, package: "unstale-tests", target: "e2e", file, test }
 }
 
-pub(crate) const ELSEWHERE: [Elsewhere; 10] = [
-    e2e("llm-gateway", "tests/tests/e2e/batching.rs", "batching::the_names_that_dotnet_applications_have_work_as_written"),
-    e2e("llm-gateway", "tests/tests/e2e/effects.rs", "effects::existing_subscribers_hear_the_messages_that_they_know"),
-    e2e("any", "tests/tests/e2e/batching.rs", "batching::p7_1_of_4_requests_with_3_of_one_key_2_are_processed_and_2_coalesced"),
-    e2e("any", "tests/tests/e2e/batching.rs", "batching::of_150_keys_at_50_a_batch_none_is_over_50_and_all_are_gone"),
-    e2e("any", "tests/tests/e2e/batching.rs", "batching::of_1000_events_0_are_left"),
-    e2e("any", "tests/tests/e2e/batching.rs", "batching::p4_1_critical_is_done_within_50_ms"),
-    e2e("any", "tests/tests/e2e/batching.rs", "batching::high_is_done_within_300_ms_and_waits_for_a_quarter_of_the_window"),
-    e2e("any", "tests/tests/e2e/batching.rs", "batching::normal_is_done_within_300_ms_and_waits_for_the_window"),
-    e2e("any", "tests/tests/e2e/batching.rs", "batching::low_waits_for_ten_windows"),
+const fn client(system: &'static str, file: &'static str, test: &'static str) -> Elsewhere {
+    Elsewhere { system, package: "unstale-client", target: "client", file, test }
+}
+
+const BATCHING: &str = "tests/tests/e2e/batching.rs";
+const CLIENTS: &str = "tests/tests/e2e/clients.rs";
+const SUBSCRIBERS: &str = "tests/tests/e2e/subscribers.rs";
+const READING: &str = "crates/client/tests/client/reading.rs";
+
+pub(crate) const ELSEWHERE: &[Elsewhere] = &[
+    e2e("llm-gateway", BATCHING, "batching::the_names_that_dotnet_applications_have_work_as_written"),
+    e2e("llm-gateway", SUBSCRIBERS, "subscribers::the_first_systems_subscriber_in_python_is_served"),
+    e2e("llm-gateway", SUBSCRIBERS, "subscribers::the_first_systems_subscriber_in_node_is_served"),
+    e2e("model-catalog", SUBSCRIBERS, "subscribers::a_bumped_epoch_makes_every_worker_drop_what_it_holds"),
+    e2e(
+        "entity-repository",
+        "tests/tests/e2e/instances/cluster.rs",
+        "instances::cluster::both_tiers_agree_after_each_failover_whatever_was_being_fetched",
+    ),
+    client("entity-repository", READING, "reading::a_value_is_loaded_once_and_served_by_both_tiers"),
+    client("entity-repository", "crates/client/tests/client/writing.rs", "writing::a_written_value_is_in_both_tiers"),
+    client(
+        "entity-repository",
+        "crates/client/tests/client/behind.rs",
+        "behind::values_are_served_at_once_and_written_together_the_last_of_each_key",
+    ),
+    e2e(
+        "subscription-plans",
+        "tests/tests/e2e/instances/plans.rs",
+        "instances::plans::a_plan_that_changes_on_one_instance_is_served_by_the_other",
+    ),
+    client("subscription-plans", READING, "reading::ten_thousand_misses_at_once_make_one_load"),
+    client("subscription-plans", READING, "reading::lifetimes_end_and_are_spread"),
+    client("subscription-plans", READING, "reading::a_value_near_its_end_is_served_and_fetched_anew"),
+    e2e("any", CLIENTS, "clients::redis_py_publishes_and_hears"),
+    e2e("any", CLIENTS, "clients::ioredis_publishes_and_hears"),
+    e2e("any", CLIENTS, "clients::node_redis_publishes_and_hears"),
+    e2e("any", SUBSCRIBERS, "subscribers::processes_with_bentocache_drop_their_own_copies"),
+    e2e("any", SUBSCRIBERS, "subscribers::fusioncache_is_told_of_each_key_in_its_own_format"),
+    e2e("any", BATCHING, "batching::p7_1_of_4_requests_with_3_of_one_key_2_are_processed_and_2_coalesced"),
+    e2e("any", BATCHING, "batching::of_150_keys_at_50_a_batch_none_is_over_50_and_all_are_gone"),
+    e2e("any", BATCHING, "batching::of_1000_events_0_are_left"),
+    e2e("any", BATCHING, "batching::p4_1_critical_is_done_within_50_ms"),
+    e2e("any", BATCHING, "batching::high_is_done_within_300_ms_and_waits_for_a_quarter_of_the_window"),
+    e2e("any", BATCHING, "batching::normal_is_done_within_300_ms_and_waits_for_the_window"),
+    e2e("any", BATCHING, "batching::low_waits_for_ten_windows"),
     e2e("any", "tests/tests/e2e/faults/states.rs", "faults::states::a_slow_redis_is_said_to_be_slow_and_all_is_done"),
 ];
 
@@ -100,7 +136,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 /// The runs of cargo: a target of a package, and the tests of it; of the suite all.
 fn calls() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let mut elsewhere: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for test in &ELSEWHERE {
+    for test in ELSEWHERE {
         elsewhere.entry((test.package, test.target)).or_default().push(test.test);
     }
     let elsewhere = elsewhere.into_iter().map(|((package, target), names)| (package, target, names));
@@ -253,7 +289,8 @@ mod tests {
         let outcome = Outcome { holds: true, figures: vec!["1 | 2".to_owned()] };
         let row = |system, scenario, file| Row { system, scenario, name: "", file, outcome: &outcome };
         let own = row("llm-gateway", scenario("llm_gateway::of_4_keys").expect("a system's"), None);
-        let elsewhere = row("any", ELSEWHERE[2].scenario(), Some(ELSEWHERE[2].file));
+        let test = ELSEWHERE.iter().find(|test| test.name().starts_with("p7_1_of_4_requests")).expect("it is named");
+        let elsewhere = row("any", test.scenario(), Some(test.file));
         let scenarios: BTreeSet<Scenario> = [own.scenario.clone(), elsewhere.scenario.clone()].into();
         let table = table(&[own, elsewhere]);
         assert!(table.contains("| llm-gateway | Of 4 keys | holds | 1 \\| 2 |"), "{table}");
