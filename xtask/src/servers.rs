@@ -93,8 +93,9 @@ fn rights() -> Result<&'static [&'static str], String> {
 
 /// The environment is set behind sudo, which would drop it.
 fn apt_get(rights: &[&str], args: &[&str]) -> Result<(), String> {
-    let apt_get = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2", "-o=Dpkg::Use-Pty=0"];
-    let words = [rights, &apt_get, args].concat();
+    // Another installation may be under way: this one waits for it, five minutes at the most.
+    let options = ["--quiet=2", "-o=Dpkg::Use-Pty=0", "-o=DPkg::Lock::Timeout=300"];
+    let words = [rights, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], &options, args].concat();
     command::run(Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()))
 }
 
