@@ -1,6 +1,7 @@
 //! What README and docs show must work: every configuration in them is accepted, every command line is one, every setting is named. That links lead
 //! somewhere `cargo xtask tidy` holds; the pages that are run from end to end are run by the end-to-end tests.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use serde_json::{Value, json};
 use unstale::cli::Cli;
 use unstale_events::catalogue::{Described, endpoint_catalog, entity_repository, llm_gateway, model_catalog, subscription_plans};
 
@@ -20,8 +22,12 @@ fn unstale(args: &[&str], dir: &Path) -> Output {
         .expect("the program that cargo has built starts")
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = root();
     let dirs = ["docs", "docs/systems"].map(|dir| fs::read_dir(root.join(dir)).expect("the repository has docs/"));
     dirs.into_iter()
         .flat_map(Iterator::flatten)
@@ -67,17 +73,6 @@ fn every_configuration_shown_is_accepted() {
         }
     }
     assert!(seen >= 4, "only {seen} blocks were found");
-}
-
-#[test]
-fn every_setting_is_in_the_table() {
-    let dir = tempfile::tempdir().unwrap();
-    let page = pages().into_iter().find(|path| path.ends_with("configuration.md")).unwrap();
-    let page = fs::read_to_string(page).unwrap();
-    let shown = String::from_utf8(unstale(&["config", "show"], dir.path()).stdout).unwrap();
-    let keys = shown.lines().filter_map(|line| line.trim_start_matches("# ").split([' ', '=']).next());
-    let missing: Vec<&str> = keys.filter(|key| key.contains('.') && !page.contains(&format!("`{key}`"))).collect();
-    assert!(missing.is_empty(), "docs/configuration.md lacks {missing:?}");
 }
 
 /// Languages of blocks that aren't looked at here.
@@ -204,12 +199,100 @@ fn metrics_page() -> String {
 
 #[test]
 fn the_page_of_metrics_is_what_the_code_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+    let path = root().join("docs/metrics.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs::write(&path, metrics_page()).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(written, metrics_page(), "docs/metrics.md is not what the code says: UPDATE_DOCS=1 cargo test -p unstale --test docs");
+}
+
+/// What stands on a page between two marks must be this; with `UPDATE_DOCS` it is put there.
+#[track_caller]
+fn hold(page: &str, mark: &str, made: &str) {
+    let path = root().join("docs").join(page);
+    let text = fs::read_to_string(&path).expect("docs/ has the page");
+    let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
+    let (head, rest) = text.split_once(&begin).expect("a page has a place for what is made");
+    let (shown, tail) = rest.split_once(&end).expect("and that place an end");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{head}{begin}{made}{end}{tail}")).expect("the page can be written");
+    } else {
+        assert_eq!(shown, made, "docs/{page} is not what the code says: UPDATE_DOCS=1 cargo test -p unstale --test docs");
+    }
+}
+
+fn told_as_json(args: &[&str]) -> Value {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let output = unstale(args, dir.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("what it prints is JSON")
+}
+
+/// What a property refers to, in the schema's definitions; itself if it refers to nothing.
+fn meant<'a>(schema: &'a Value, property: &'a Value) -> &'a Value {
+    let reference = property["$ref"].as_str().and_then(|reference| schema.pointer(reference.trim_start_matches('#')));
+    reference.unwrap_or(property)
+}
+
+/// The rows of a section's settings, and of those of its own sections.
+fn rows_of(schema: &Value, section: &Value, above: &str, defaults: Option<&Value>, rows: &mut String) {
+    for (name, property) in section["properties"].as_object().into_iter().flatten() {
+        let (key, definition) = (format!("{above}{name}"), meant(schema, property));
+        if definition["properties"].is_object() {
+            rows_of(schema, definition, &format!("{key}."), None, rows);
+            continue;
+        }
+        let default = defaults.map_or(&property["default"], |defaults| &defaults[name]);
+        let default = if default.is_null() { String::new() } else { format!("`{default}`") };
+        let values = definition["oneOf"].as_array().into_iter().flatten();
+        let values = values.map(|value| format!("<br>`{}`: {}", value["const"], value["description"].as_str().unwrap_or_default()));
+        let text = property["description"].as_str().unwrap_or_default().replace('\n', " ");
+        writeln!(rows, "| `{key}` | {default} | {text}{} |", values.collect::<String>()).expect("a String takes everything");
+    }
+}
+
+/// Every setting with its default and its description, from the schema of the file. What routes have beside is on their own page.
+fn settings_table(schema: &Value) -> String {
+    let mut rows = "| key | default | |\n|---|---|---|\n".to_owned();
+    for (name, property) in schema["properties"].as_object().expect("a schema has properties") {
+        let of_main = (name == "redis").then(|| (meant(schema, &property["additionalProperties"]), &property["default"]["main"]));
+        match of_main {
+            Some((server, defaults)) => rows_of(schema, server, "redis.main.", Some(defaults), &mut rows),
+            None if name == "presets" || !unstale_router::KEYS.contains(&name.as_str()) => {
+                rows_of(schema, &json!({ "properties": { name.as_str(): property } }), "", None, &mut rows);
+            }
+            None => {}
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_settings_are_what_the_code_says() {
+    let schema = told_as_json(&["config", "schema"]);
+    let table = settings_table(&schema);
+    hold("configuration.md", "settings", &table);
+    let shown = told_as_json(&["config", "show", "--json"]);
+    for line in shown["settings"].as_array().unwrap() {
+        assert!(table.contains(&format!("| `{}` |", line["key"].as_str().unwrap())), "the table lacks {line}");
+    }
+}
+
+#[test]
+fn the_profiles_are_what_the_code_says() {
+    let schema = told_as_json(&["config", "schema"]);
+    let mut table = "| profile | `window` | `max_size` | `coalescing` | |\n|---|---|---|---|---|\n".to_owned();
+    for profile in schema["$defs"]["Profile"]["oneOf"].as_array().unwrap() {
+        let name = profile["const"].as_str().unwrap();
+        let shown = told_as_json(&["config", "show", "--json", "--set", &format!("batching.profile={name}")]);
+        let lines = shown["settings"].as_array().unwrap();
+        let value =
+            |key: &str| lines.iter().find(|line| line["key"] == key).map(|line| line["value"].to_string().replace('"', "")).unwrap();
+        let [window, size, coalescing] = ["batching.window", "batching.max_size", "batching.coalescing"].map(value);
+        writeln!(table, "| `{name}` | `{window}` | {size} | {coalescing} | {} |", profile["description"].as_str().unwrap()).unwrap();
+    }
+    hold("configuration.md", "profiles", &table);
 }
 
 /// The events of a system, as its types describe them.
@@ -237,15 +320,6 @@ fn the_events_of_each_system_are_what_its_types_say() {
         ("entity-repository", entity_repository::EVENTS),
         ("subscription-plans", subscription_plans::EVENTS),
     ] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../docs/systems/{system}.md"));
-        let page = fs::read_to_string(&path).unwrap();
-        let (head, rest) = page.split_once("<!-- events -->\n").expect("a page has a place for its events");
-        let (shown, tail) = rest.split_once("<!-- /events -->").expect("and that place an end");
-        let table = events_table(events);
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            fs::write(&path, format!("{head}<!-- events -->\n{table}<!-- /events -->{tail}")).unwrap();
-        } else {
-            assert_eq!(shown, table, "{system}: UPDATE_DOCS=1 cargo test -p unstale --test docs");
-        }
+        hold(&format!("systems/{system}.md"), "events", &events_table(events));
     }
 }

@@ -93,13 +93,13 @@ impl Default for Instance {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bus {
-    /// The server that holds the streams and the notice log.
+    /// The server that holds the streams and the notice log, by its name.
     pub redis: String,
     /// An existing stream to read instead of `<namespace>:events`.
     pub stream: Option<String>,
-    /// Where the group of a stream outside the namespace begins when it is first made.
+    /// Where `bus.stream` is begun when its group is first made.
     pub start: Start,
-    /// Whether a stream outside the namespace is trimmed, too.
+    /// Whether `bus.stream` is trimmed, too.
     pub trim: bool,
     /// What becomes of events that no route names.
     pub unrouted: Unrouted,
@@ -155,7 +155,7 @@ pub enum OnLoss {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// Such as `redis://127.0.0.1:6379/0`, `rediss://…` (TLS), `unix:///run/redis.sock?db=1`, `redis-sentinel://h1,h2,h3?master=main` or
+    /// Such as `redis://127.0.0.1:6379/0`, `rediss://…` (TLS), `unix:///run/redis.sock?db=1`, `redis-sentinel://h1,h2,h3/0?master=main` or
     /// `redis-cluster://h1,h2,h3`.
     pub url: Option<String>,
     /// The ACL user.
@@ -224,7 +224,7 @@ pub struct Batching {
     pub profile: Profile,
     /// `false` delivers every event by itself.
     pub enabled: bool,
-    /// How long an event of normal priority may wait for others. High waits a quarter of it, low ten of it, critical not at all.
+    /// How long an event of normal priority may wait for others. High waits a quarter of it, low ten times as long, critical not at all.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub window: Duration,
@@ -309,9 +309,9 @@ impl Default for Notices {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetters {
-    /// How many entries.
+    /// How many dead letters are kept.
     pub retain: u64,
-    /// How many bytes; whichever bound is reached first.
+    /// How many bytes of them; whichever bound is reached first.
     #[serde(with = "human::size")]
     #[schemars(with = "super::schema::Size")]
     pub retain_bytes: u64,
@@ -327,13 +327,13 @@ impl Default for DeadLetters {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// An entry with more bytes becomes a dead letter.
+    /// A larger event becomes a dead letter, and so does one with more than one field for each 64 bytes of this: each takes memory beside its text.
     #[serde(with = "human::size")]
     #[schemars(with = "super::schema::Size")]
     pub entry: u64,
     /// An event with more targets becomes a dead letter.
     pub targets: usize,
-    /// How many bytes of unfinished work are held; past it, reading stops.
+    /// How much unfinished work is held; past it, nothing more is read or taken over.
     #[serde(with = "human::size")]
     #[schemars(with = "super::schema::Size")]
     pub memory: u64,
@@ -349,11 +349,11 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// For ordinary batches.
+    /// How long a delivery is tried before its events are left to be delivered again.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub budget: Duration,
-    /// For critical batches.
+    /// The same for critical batches.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub critical_budget: Duration,
@@ -369,15 +369,16 @@ impl Default for Retry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reclaim {
-    /// How long an entry of the ordinary stream must have been idle. Must exceed `retry.budget` plus the longest `second_delete`.
+    /// When an event of the ordinary stream that an instance leaves unfinished is taken over from it. An instance that lives says of what it is at work on
+    /// that it is, three times within this time. Must exceed `retry.budget` plus the longest `second_delete`.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub min_idle: Duration,
-    /// How long an entry of the critical stream must have been idle. Must exceed `retry.critical_budget` plus the longest `second_delete`.
+    /// `reclaim.min_idle` of the critical stream. Must exceed `retry.critical_budget` plus the longest `second_delete`.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub critical_min_idle: Duration,
-    /// An entry that was delivered alone this often and never finished becomes a dead letter.
+    /// An event that was delivered alone this often and never finished becomes a dead letter.
     pub max_deliveries: u64,
 }
 
@@ -403,7 +404,7 @@ pub struct Http {
     #[serde(with = "human::size")]
     #[schemars(with = "super::schema::Size")]
     pub body: u64,
-    /// How many may follow `/v1/notices` at once.
+    /// How many may follow `/v1/notices` at once; more are refused with 503.
     pub subscribers: usize,
 }
 
@@ -424,17 +425,17 @@ impl Default for Http {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
-    /// More entries than this unread or unfinished, over both streams.
+    /// More entries than this unread or unfinished, over both streams: degraded.
     pub depth: u64,
-    /// A ping that takes longer.
+    /// Redis slower than this to answer a ping: degraded.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub ping: Duration,
-    /// A larger share of failed deliveries in five minutes; 0.05 is 5 %.
+    /// A larger share of failed deliveries in five minutes: unhealthy. 0.05 is 5 %.
     pub error_rate: f64,
-    /// More entries than this unread in one stream.
+    /// More entries than this unread in one stream: degraded.
     pub lag: u64,
-    /// An entry that has been pending for longer.
+    /// An entry that has been unfinished for longer: degraded.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub oldest_pending: Duration,
@@ -450,11 +451,11 @@ impl Default for Health {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Probe {
-    /// How often one is sent, give or take a quarter; `0s` for never.
+    /// How often a canary is sent, give or take a quarter; `0s` for never.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub interval: Duration,
-    /// After how long one that has had no effect counts as lost.
+    /// After how long a canary that has had no effect counts as lost.
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub timeout: Duration,
@@ -470,7 +471,7 @@ impl Default for Probe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// For people or for programs.
+    /// How it is written; it goes to standard error.
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace` or `off`; or such for single modules, as in `info,unstale_sink=debug`.
     pub level: String,
