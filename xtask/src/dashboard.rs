@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::{command, python};
 
-/// What the drawing is made with.
+/// What the drawing is made with; it brings Pillow along, which writes the picture.
 const PACKAGE: &str = "matplotlib==3.11.2";
 /// How far back it looks, in minutes.
 const MINUTES: &str = "12";
