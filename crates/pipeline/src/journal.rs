@@ -47,11 +47,12 @@ pub(crate) fn delivered(batch: &Batch, delivery: &Delivery, caches: &Caches) {
     }
 }
 
-/// What somebody asked for by name could not be done.
-pub(crate) fn undone(batch: &Batch, delivery: &Delivery) {
+/// What somebody asked for by name could not be done; `is_pending` if it is tried again.
+pub(crate) fn undone(batch: &Batch, delivery: &Delivery, is_pending: bool) {
     if let Some(operations) = named(&batch.operations) {
         let (failed, targets) = (failures(delivery), delivery.states.len());
-        tracing::warn!(operations, failed, targets, "what these operations asked for is not all done; it stays pending and is tried again");
+        let then = if is_pending { "it stays pending and is tried again" } else { "it is not tried again" };
+        tracing::warn!(operations, failed, targets, "what these operations asked for is not all done; {then}");
     }
 }
 
@@ -117,8 +118,8 @@ pub(crate) fn over(complaint: &Complaint) {
     match complaint {
         Complaint::Right(right) => tracing::info!("the right {right} was not missed any more for a while"),
         Complaint::NoStream(key) => tracing::info!("the key {key} was not found to be something else than a stream any more"),
-        Complaint::Refusal(kind) => tracing::info!(kind, "Redis does what is asked again"),
-        Complaint::Undelivered => tracing::info!("what had failed is delivered"),
+        Complaint::Refusal(kind) => tracing::info!(kind, "Redis has not refused what is asked in this way any more for a while"),
+        Complaint::Undelivered => tracing::info!("nothing is left here of what had failed"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use unstale_batcher::{Batch, Settlement, TargetState, Verdict};
+use unstale_batcher::{Batch, Settlement, Source, TargetState, Verdict};
 use unstale_events::{EntryId, StreamKind};
 use unstale_sink::{Delivery, Replay, Sink};
 
@@ -54,8 +54,12 @@ impl State {
             self.watch.met(trouble.stage.name(), &trouble.fault, now);
         }
         if delivery.states.contains(&TargetState::Failed) {
-            self.watch.undelivered(journal::failed(batch, delivery), now);
-            journal::undone(batch, delivery);
+            // A request is answered, and nothing of it stays pending.
+            let is_pending = batch.entries.iter().any(|entry| matches!(entry.source, Source::Entry(..)));
+            if is_pending {
+                self.watch.undelivered(journal::failed(batch, delivery), now);
+            }
+            journal::undone(batch, delivery, is_pending);
         }
     }
 

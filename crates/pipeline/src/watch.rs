@@ -1,6 +1,7 @@
 //! What is watched for the health report and the log: connections, the time that Redis takes to answer, and what it doesn't do.
 //!
-//! Each change is told once: when something begins, and when it is over.
+//! Each change is told once: when something begins, and when it is over. It is over when it could have been met for a while and wasn't: what
+//! comes and goes is one, and nothing is over only because nobody could tell.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,11 +39,13 @@ impl Complaint {
         }
     }
 
-    /// After so long without being met it is over: what may go wrong is tried that often.
-    fn lasts(&self) -> Duration {
+    /// After so long without being met, though it could have been, it is over: what may go wrong is tried that often, and more rarely where
+    /// deliveries meet it. `None` if it ends in another way.
+    fn lasts(&self, is_delivering_again: bool) -> Option<Duration> {
         match self {
-            Self::Right(_) | Self::Undelivered => Duration::from_secs(30),
-            Self::NoStream(_) | Self::Refusal(_) => Duration::from_secs(6),
+            Self::Right(_) => Some(RARELY_TRIED),
+            Self::NoStream(_) | Self::Refusal(_) => Some(if is_delivering_again { RARELY_TRIED } else { OFTEN_TRIED }),
+            Self::Undelivered => None,
         }
     }
 }
@@ -57,6 +60,14 @@ struct Met {
 /// The connections over which is done what is acknowledged later, and that which acknowledges it.
 const EFFECTS: [&str; 5] = ["deliver", "deliver_critical", "scan", "scan_critical", CONTROL];
 
+/// What is met by looks and beats is tried within this time, and what is met by deliveries within that: after their budget and a pause.
+const OFTEN_TRIED: Duration = Duration::from_secs(6);
+const RARELY_TRIED: Duration = Duration::from_secs(30);
+
+/// All connections to a server must have held so long before the log says that it is there again: by then one that nobody uses was asked as
+/// well. What comes and goes meanwhile is one outage.
+const STEADY: Duration = Duration::from_secs(6);
+
 /// How long a first connection may take before the log says that it takes long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -69,6 +80,8 @@ pub(crate) struct Watch {
     connected_once: bool,
     answer: Option<Duration>,
     complaints: BTreeMap<Complaint, Met>,
+    /// When some connection was down last: nothing that goes wrong over it can have been met then.
+    blind: Option<Instant>,
     bus: Bus,
 }
 
@@ -100,8 +113,21 @@ struct Server {
     generations: BTreeMap<String, u64>,
     /// What is known of the process behind each.
     replaced: Vec<Known>,
-    /// Whether the log says that all of them are up.
-    said: Option<bool>,
+    /// Whether all of them were up at the last look.
+    is_up: bool,
+    /// When one of them was found to be down, or to have been, last.
+    broke: Option<Instant>,
+    told: Told,
+}
+
+/// What the log says of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Connected,
+    /// That connections ended and were made again.
+    Remade,
+    Unreachable,
 }
 
 impl Watch {
@@ -115,19 +141,30 @@ impl Watch {
                     lines: vec![line],
                     generations: BTreeMap::new(),
                     replaced: Vec::new(),
-                    said: None,
+                    is_up: false,
+                    broke: None,
+                    told: Told::Nothing,
                 }),
             }
         }
         for server in &mut servers {
             server.replaced.resize_with(server.lines.len(), Known::default);
         }
-        Self { servers, began: now, limits, connected_once: false, answer: None, complaints: BTreeMap::new(), bus: Bus::default() }
+        Self {
+            servers,
+            began: now,
+            limits,
+            connected_once: false,
+            answer: None,
+            complaints: BTreeMap::new(),
+            blind: None,
+            bus: Bus::default(),
+        }
     }
 
     /// Whether all connections were up at the last look.
     pub(crate) fn all_up(&self) -> bool {
-        self.servers.iter().all(|server| server.said == Some(true))
+        self.servers.iter().all(|server| server.is_up)
     }
 
     /// Whether the connection for this is up. What would be sent while it is down would only fail.
@@ -205,22 +242,36 @@ impl Watch {
     }
 
     fn forget(&mut self, now: Instant) {
+        if !self.all_up() {
+            self.blind = Some(now);
+        }
+        let (blind, is_delivering_again) = (self.blind, self.complaints.contains_key(&Complaint::Undelivered));
         self.complaints.retain(|complaint, met| {
-            let lasts = now.saturating_duration_since(met.last) < complaint.lasts();
-            if !lasts {
+            let unmet = now.saturating_duration_since(blind.map_or(met.last, |blind| blind.max(met.last)));
+            let is_over = complaint.lasts(is_delivering_again).is_some_and(|lasts| unmet >= lasts);
+            if is_over {
                 journal::over(complaint);
             }
-            lasts
+            !is_over
         });
     }
 
     /// Looks at the connections, and logs once what has changed. Returns whether a server is there (again).
     pub(crate) fn links(&mut self, stats: &mut Stats, now: Instant) -> bool {
         let is_late = now.saturating_duration_since(self.began) > PATIENCE;
-        // All are looked at, whatever the first says.
-        let back = self.servers.iter_mut().map(|server| server.look(stats, is_late)).filter(|is_back| *is_back).count();
+        let is_refused = self.complaints.keys().any(|complaint| matches!(complaint, Complaint::Refusal(_)));
+        let (mut is_back, mut refusals) = (false, Vec::new());
+        for server in &mut self.servers {
+            let sight = server.look(stats);
+            is_back |= server.is_back(&sight, now);
+            server.tell(&sight, is_late, is_refused, now);
+            refusals.extend(sight.refusal);
+        }
+        for refusal in refusals {
+            self.met("connect", &refusal, now);
+        }
         self.connected_once |= self.all_up();
-        back > 0
+        is_back
     }
 
     /// Weighs everything.
@@ -263,47 +314,87 @@ impl Watch {
     }
 }
 
+/// How a server's connections are at a look.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Those that are down, and why.
+    down: Vec<(String, Fault)>,
+    /// What a server said that doesn't do what is asked, and to which a connection was given up for that.
+    refusal: Option<Fault>,
+    /// Those that are up, and weren't all the time since the last look.
+    remade: Vec<String>,
+}
+
+impl Sight {
+    fn is_up(&self) -> bool {
+        self.down.is_empty() && self.refusal.is_none()
+    }
+}
+
 impl Server {
-    /// Returns whether it is there (again), and says so, or that it is gone.
-    fn look(&mut self, stats: &mut Stats, is_late: bool) -> bool {
-        let (mut down, mut remade) = (Vec::new(), Vec::new());
+    fn look(&mut self, stats: &mut Stats) -> Sight {
+        let mut sight = Sight::default();
         for Line { role, link, .. } in &self.lines {
             let link = link.borrow();
             stats.link(role, link.is_up());
             match &*link {
-                Link::Down { why, .. } => down.push((&**role, why.clone())),
+                Link::Down { why, .. } if why.kind == FaultKind::ReadOnly => sight.refusal = Some(why.clone()),
+                Link::Down { why, .. } => sight.down.push((role.clone(), why.clone())),
                 Link::Up { generation, .. } => {
                     let known = self.generations.insert(role.clone(), *generation);
-                    remade.extend(known.filter(|known| known < generation).map(|_| &**role));
+                    sight.remade.extend(known.filter(|known| known < generation).map(|_| role.clone()));
                 }
             }
         }
-        let server = &*self.name;
-        // Between two looks; one that was down at a look is told of below.
-        if self.said == Some(true) && down.is_empty() && !remade.is_empty() {
-            tracing::warn!(server, connections = remade.join(","), "connections to Redis ended, and were made again at once");
+        sight
+    }
+
+    /// Whether it is there (again).
+    fn is_back(&mut self, sight: &Sight, now: Instant) -> bool {
+        if !sight.is_up() || !sight.remade.is_empty() {
+            self.broke = Some(now);
         }
-        match down.first() {
-            None if self.said != Some(true) => {
+        let was_up = std::mem::replace(&mut self.is_up, sight.is_up());
+        self.is_up && !was_up
+    }
+
+    /// Has the log say what has changed, if anything has. `is_refused` if it says already that what is asked is not done: connections are
+    /// given up over that.
+    fn tell(&mut self, sight: &Sight, is_late: bool, is_refused: bool, now: Instant) {
+        let (server, down) = (&*self.name, sight.down.first());
+        let is_steady = sight.is_up() && self.broke.is_none_or(|broke| now.saturating_duration_since(broke) >= STEADY);
+        self.told = match (self.told, down) {
+            (Told::Nothing, None) if sight.is_up() => {
                 tracing::info!(server, "connected to Redis");
-                self.said = Some(true);
-                return true;
+                Told::Connected
             }
             // A connection takes a moment to be made.
-            Some((_, why)) if self.said == Some(true) || (self.said.is_none() && is_late) => {
-                let roles: Vec<_> = down.iter().map(|(role, _)| *role).collect();
-                tracing::warn!(server, connections = roles.join(","), %why, "Redis can't be reached; trying again until it can");
-                self.said = Some(false);
+            (Told::Nothing, Some(_)) if !is_late => Told::Nothing,
+            (Told::Nothing | Told::Connected | Told::Remade, Some((_, why))) => {
+                let connections = sight.down.iter().map(|(role, _)| &**role).collect::<Vec<_>>().join(",");
+                tracing::warn!(server, connections, %why, "Redis can't be reached; trying again until it can");
+                Told::Unreachable
             }
-            _ => {}
-        }
-        false
+            (Told::Unreachable, None) if is_steady => {
+                tracing::info!(server, "connected to Redis again, without a break for {STEADY:?}");
+                Told::Connected
+            }
+            (Told::Remade, None) if is_steady => Told::Connected,
+            // Between two looks.
+            (Told::Connected, None) if sight.is_up() && !sight.remade.is_empty() && !is_refused => {
+                let connections = sight.remade.join(",");
+                tracing::warn!(server, connections, "connections to Redis ended, and were made again at once");
+                Told::Remade
+            }
+            (told, _) => told,
+        };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Labels;
 
     /// Links of two connections that deliver to the bus, of one that acknowledges and one that reads, and of one to another server.
     struct Links {
@@ -377,6 +468,90 @@ mod tests {
         let old = links.watch.ground();
         assert_eq!(links.set("deliver", up(3, "a")), None);
         assert!(links.watch.ground().is_some_and(|now| Some(now) != old));
+    }
+
+    /// Looks ten times a second, for so long; before each look connections may be `changed`. Returns what the log says of the bus after each.
+    fn looks(links: &mut Links, from: Instant, time: Duration, mut change: impl FnMut(&Links, u64)) -> (Instant, Vec<Told>) {
+        let (mut stats, mut now, mut told) = (Stats::new(Labels::default()), from, Vec::new());
+        for turn in 0.. {
+            change(links, turn);
+            links.watch.links(&mut stats, now);
+            links.watch.judge(&stats, false, now);
+            told.push(links.watch.servers.iter().find(|server| server.name == "main").map_or(Told::Nothing, |server| server.told));
+            if now - from >= time {
+                break;
+            }
+            now += Duration::from_millis(100);
+        }
+        told.dedup();
+        (now, told)
+    }
+
+    #[test]
+    fn connections_that_come_and_go_are_told_of_once() {
+        let (mut links, now) = (Links::all_up(), Instant::now());
+        let flap = |links: &Links, turn: u64| {
+            let link = if turn % 20 == 3 { down() } else { Link::Up { generation: 2 + turn, server: 1, process: Some("a".into()) } };
+            links.links["deliver"].send_replace(link);
+        };
+        let (now, told) = looks(&mut links, now, Duration::from_secs(60), flap);
+        assert_eq!(told, [Told::Connected, Told::Remade, Told::Unreachable]);
+        let (_, told) = looks(&mut links, now, STEADY * 2, |_, _| {});
+        assert_eq!(told, [Told::Unreachable, Told::Connected]);
+    }
+
+    #[test]
+    fn a_connection_given_up_over_a_refusal_is_no_server_that_can_not_be_reached() {
+        let (mut links, now) = (Links::all_up(), Instant::now());
+        let refused = |links: &Links, turn: u64| {
+            let why = Fault::new(FaultKind::ReadOnly, "READONLY You can't write against a read only replica.");
+            let again = Link::Up { generation: 2 + turn, server: 1, process: Some("a".into()) };
+            links.links[CONTROL].send_replace(if turn % 2 == 1 { Link::Down { since: Instant::now(), why } } else { again });
+        };
+        let (now, told) = looks(&mut links, now, Duration::ZERO, |_, _| {});
+        assert_eq!(told, [Told::Connected]);
+        links.watch.met("read", &Fault::new(FaultKind::ReadOnly, "READONLY"), now);
+        let (now, told) = looks(&mut links, now, Duration::from_secs(60), refused);
+        assert_eq!(told, [Told::Connected]);
+        let refusal = Complaint::Refusal(FaultKind::ReadOnly.name());
+        assert!(links.watch.complaints.contains_key(&refusal));
+        looks(&mut links, now, OFTEN_TRIED * 2, |links, _| drop(links.links[CONTROL].send_replace(up(1, "a"))));
+        assert!(links.watch.complaints.is_empty());
+    }
+
+    #[test]
+    fn what_can_not_be_met_is_not_over() {
+        let (mut links, now) = (Links::all_up(), Instant::now());
+        let refusal = Complaint::Refusal(FaultKind::Busy.name());
+        links.watch.met("deliver", &Fault::new(FaultKind::Busy, "MISCONF"), now);
+        let (now, _) = looks(&mut links, now, RARELY_TRIED * 3, |links, _| drop(links.links["deliver"].send_replace(down())));
+        assert!(links.watch.complaints.contains_key(&refusal), "nothing was asked meanwhile");
+        let (now, _) = looks(&mut links, now, OFTEN_TRIED / 2, |links, _| drop(links.links["deliver"].send_replace(up(1, "a"))));
+        assert!(links.watch.complaints.contains_key(&refusal), "it may not have been met yet");
+        looks(&mut links, now, OFTEN_TRIED, |_, _| {});
+        assert!(!links.watch.complaints.contains_key(&refusal));
+    }
+
+    #[test]
+    fn what_failed_is_not_delivered_by_waiting() {
+        let (mut links, now) = (Links::all_up(), Instant::now());
+        links.watch.undelivered("loading".to_owned(), now);
+        looks(&mut links, now, RARELY_TRIED * 3, |_, _| {});
+        assert!(links.watch.complaints.contains_key(&Complaint::Undelivered));
+        links.watch.all_delivered();
+        assert!(links.watch.complaints.is_empty());
+    }
+
+    #[test]
+    fn what_deliveries_meet_is_not_over_while_they_wait_for_their_next_try() {
+        let (mut links, now) = (Links::all_up(), Instant::now());
+        links.watch.met("delete", &Fault::new(FaultKind::ReadOnly, "READONLY"), now);
+        links.watch.undelivered("read-only".to_owned(), now);
+        let (now, _) = looks(&mut links, now, OFTEN_TRIED * 2, |_, _| {});
+        assert_eq!(links.watch.complaints.len(), 2);
+        links.watch.all_delivered();
+        looks(&mut links, now, Duration::ZERO, |_, _| {});
+        assert!(links.watch.complaints.is_empty());
     }
 
     #[test]

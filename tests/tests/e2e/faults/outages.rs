@@ -29,13 +29,14 @@ fn endure(sidecar: &Sidecar, what: &str) {
     assert!(body.contains("unhealthy") && body.contains("redis_down"), "{body}");
 }
 
-/// It says once that Redis is back, and is well again.
+/// It is well again, and says once that Redis is back, when the connections have held for a while.
 #[track_caller]
 fn recovered(sidecar: &Sidecar) {
     wait_until_sync("health to say nothing of Redis", PATIENCE, || {
         let (_, body) = sidecar.get("/healthz");
         if body.contains("redis_") { Err(body) } else { Ok(()) }
     });
+    sidecar.wait_log("connected to Redis again");
     let log = sidecar.log();
     assert_eq!((log.matches("connected to Redis").count(), log.matches("Redis can't be reached").count()), (2, 1), "{log}");
 }

@@ -102,7 +102,7 @@ fn a_redis_that_became_read_only_is_awaited() {
     publish(&mut bus, "events", "Changed", 0..20);
     bus.wait_settled();
     wait_well(&sidecar);
-    assert_told_once(&sidecar, &["Redis can be reached, but doesn't do what is asked", "Redis does what is asked again"]);
+    assert_told_once(&sidecar, &["Redis can be reached, but doesn't do what is asked", "Redis has not refused what is asked in this way"]);
     assert_nothing_lost(&mut bus, &(&things(0..20) | &slows(0..40)));
 }
 
