@@ -30,6 +30,10 @@ impl State {
             self.answer(*ticket, verdict, delivery);
         }
         if delivery.is_to_be_repeated() {
+            for (kind, id) in &settlement.done {
+                let chore = inputs.stream(*kind).acquit(*id);
+                inputs.chores.extend(chore);
+            }
             inputs.repeats.push(repeat(Arc::clone(&self.sink), returned));
         } else {
             self.settle(batch, settlement, *ground, inputs, now);

@@ -268,9 +268,13 @@ impl State {
             let chore = chores::bury(inputs.stream(grave.kind).group(), &self.letters, grave, self.settings.entry, self.ground);
             inputs.chores.push(chore);
         }
+        self.start_recovering(inputs, now);
+    }
+
+    fn start_recovering(&mut self, inputs: &mut Inputs, now: Instant) {
         let held = self.bytes(inputs);
         let Inputs { critical, ordinary, chores, .. } = inputs;
-        for stream in [critical, ordinary] {
+        for stream in [&mut *critical, &mut *ordinary] {
             if !stream.acking && !stream.owed.is_empty() && stream.ack_at <= now {
                 stream.acking = true;
                 let owed = std::mem::take(&mut stream.owed);
@@ -278,6 +282,12 @@ impl State {
             }
             chores.extend(stream.keep(self.settings.min_idle(stream.kind()), now));
             chores.extend(stream.recover(held, self.room(stream.kind()), self.settings.entry, now));
+        }
+        // One suspect at a time, of both streams, or nobody could say which of two has ended the process.
+        if !critical.recovery.has_suspect() && !ordinary.recovery.has_suspect() {
+            let at_work = critical.is_taking_up() || ordinary.is_taking_up();
+            let mut streams = [critical, ordinary].into_iter();
+            chores.extend(streams.find_map(|stream| stream.try_suspect(at_work, self.settings.entry, now)));
         }
     }
 

@@ -14,6 +14,8 @@ use crate::walk::{Found, Step, Walk, Whose};
 pub(crate) const SUSPECT: u64 = 3;
 /// How many suspects wait for their turn; others are found again by a later look.
 const WAITING: usize = 1000;
+/// How long they wait at most for what was taken up with them and nobody suspects.
+const COURTESY: Duration = Duration::from_secs(5);
 /// The pauses between two looks at one's own pending entries while deliveries fail.
 pub(crate) const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
@@ -42,6 +44,8 @@ pub(crate) struct Recovery {
     suspect: Option<EntryId>,
     /// Suspects that wait for it.
     waiting: BTreeMap<EntryId, Suspect>,
+    /// Since when they have waited for others.
+    waiting_since: Option<Instant>,
     /// Claims under way: what they bring is this process's, and not held yet.
     claims: usize,
     /// Entries whose count of deliveries could not be set back, by what it should be.
@@ -63,6 +67,7 @@ impl Recovery {
             given_up_since: 0,
             suspect: None,
             waiting: BTreeMap::new(),
+            waiting_since: None,
             claims: 0,
             unreleased: Vec::new(),
             releases: 0,
@@ -257,14 +262,31 @@ impl Recovery {
         self.claims -= 1;
     }
 
-    /// The suspect whose turn it is, if none is under way.
-    pub(crate) fn next_suspect(&mut self) -> Option<Suspect> {
-        if self.suspect.is_some() {
+    /// The suspect whose turn it is. Those come first that were delivered least: in which no process has died yet, or fewer have. Who has
+    /// been there at many deaths by chance is done then before he could be there at another; who is the cause of them is left.
+    ///
+    /// `at_work` says whether entries are that were pending as well, and that nobody suspects yet: one of them may be what ends the process,
+    /// and no suspect shall be charged with that. They aren't waited for for long, for they may fail again and again.
+    pub(crate) fn next_suspect(&mut self, at_work: bool, now: Instant) -> Option<Suspect> {
+        let next = self.waiting.values().map(|suspect| (suspect.deliveries, suspect.id)).min();
+        if next.is_none() || !at_work {
+            self.waiting_since = None;
+        } else if now < *self.waiting_since.get_or_insert(now) + COURTESY {
             return None;
         }
-        let (id, suspect) = self.waiting.pop_first()?;
-        self.suspect = Some(id);
+        let suspect = self.waiting.remove(&next?.1)?;
+        self.suspect = Some(suspect.id);
         Some(suspect)
+    }
+
+    /// Whether a suspect is under way.
+    pub(crate) fn has_suspect(&self) -> bool {
+        self.suspect.is_some()
+    }
+
+    /// Whether a look is under way, or what it has found is on its way here.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.own.is_some() || self.others.is_some() || self.claims > 0
     }
 
     /// Whether this is the suspect that travels alone.
@@ -360,10 +382,31 @@ mod tests {
         walk(&mut recovery, &[many], 0, now);
         assert_eq!(recovery.remembered(), WAITING);
         assert_eq!((recovery.given_up(), recovery.is_finished()), (10, false), "those without a place are found again");
-        assert_eq!(recovery.next_suspect().map(|suspect| suspect.id), Some(id(0)));
-        assert_eq!(recovery.next_suspect(), None, "one at a time");
-        recovery.let_go(id(0));
-        assert_eq!(recovery.next_suspect().map(|suspect| suspect.id), Some(id(1)));
+        let mut next = || recovery.next_suspect(false, now).map(|suspect| suspect.id);
+        assert_eq!((next(), next()), (Some(id(0)), Some(id(1))));
+    }
+
+    #[test]
+    fn of_suspects_those_go_first_that_were_delivered_least() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        let counts = [(1, 4), (2, 3), (3, 5), (4, 3)];
+        walk(&mut recovery, &[counts.map(|(ms, deliveries)| (id(ms), deliveries)).to_vec()], 0, now);
+        let order: Vec<_> = std::iter::from_fn(|| recovery.next_suspect(false, now)).map(|suspect| suspect.id).collect();
+        assert_eq!(order, [2, 4, 1, 3].map(id));
+    }
+
+    #[test]
+    fn suspects_wait_for_what_nobody_suspects_but_not_for_long() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        assert_eq!(recovery.next_suspect(true, now), None);
+        walk(&mut recovery, &[vec![(id(1), SUSPECT), (id(2), SUSPECT)]], 0, now);
+        let later = now + COURTESY * 2;
+        assert_eq!(recovery.next_suspect(true, later), None, "nobody waited before");
+        assert_eq!(recovery.next_suspect(true, later + COURTESY / 2), None);
+        assert!(recovery.next_suspect(true, later + COURTESY).is_some() && recovery.has_suspect());
+        assert!(recovery.next_suspect(true, later + COURTESY).is_some(), "all of them have waited");
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct Settings {
     pub min_idle: Duration,
     /// The same on the critical stream.
     pub critical_min_idle: Duration,
-    /// `max_deliveries`: an entry delivered so often, and alone, is a dead letter.
+    /// `max_deliveries`: an entry delivered so often, the last times alone, is a dead letter.
     pub max_deliveries: u64,
     /// Whether the ordinary stream is trimmed; the critical one always is.
     pub trim: bool,

@@ -266,10 +266,25 @@ impl Stream {
             });
         }
         self.recovery.ended().for_each(|walk| journal::walked(group.kind(), walk.whose(), walk.taken));
-        if let Some(Suspect { id, deliveries, whose, place }) = self.recovery.next_suspect() {
-            chores.push(self.claim(vec![(id, deliveries)], place, whose, limit));
-        }
         chores
+    }
+
+    /// Claims the next suspect, if one waits; `at_work` is as in [`Recovery::next_suspect`].
+    pub(crate) fn try_suspect(&mut self, at_work: bool, limit: EntryLimit, now: Instant) -> Option<Chore> {
+        let Suspect { id, deliveries, whose, place } = self.recovery.next_suspect(at_work, now)?;
+        Some(self.claim(vec![(id, deliveries)], place, whose, limit))
+    }
+
+    /// Whether entries are at work that were pending, or are being looked for.
+    pub(crate) fn is_taking_up(&self) -> bool {
+        self.claimed > 0 || self.recovery.is_looking()
+    }
+
+    /// An entry was delivered, and waits to be so once more: it doesn't end the process. Whoever ends it meanwhile, that is not to be
+    /// counted against a suspect.
+    pub(crate) fn acquit(&mut self, id: EntryId) -> Option<Chore> {
+        let deliveries = self.deliveries(id) - 1;
+        self.recovery.is_suspect(id).then(|| self.release(vec![id], deliveries))
     }
 
     fn claim(&mut self, found: Vec<Found>, at: PendingAt, whose: Whose, limit: EntryLimit) -> Chore {

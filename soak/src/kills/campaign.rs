@@ -1,5 +1,5 @@
-//! The course of the campaign: waves of shots, and a rest after each in which the dead's entries are taken over. Without rests an entry would
-//! be hit five times, and rightly be taken for one that kills its process.
+//! The course of the campaign: waves of shots, and a rest after each in which the dead's entries are taken over. Without rests an entry could
+//! be hit five times, and be taken for one that kills its process.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

@@ -149,7 +149,7 @@ impl<'a> Checks<'a> {
         self.require(
             deliveries >= 4,
             "reclaim.max_deliveries",
-            "be at least 4: an entry is delivered alone from the third time on",
+            "be at least 4: an entry is delivered alone from the fourth time on",
             &deliveries.to_string(),
         );
         let rate = config.health.error_rate;

@@ -378,7 +378,7 @@ pub struct Reclaim {
     #[serde(with = "human::duration")]
     #[schemars(with = "String")]
     pub critical_min_idle: Duration,
-    /// An event that was delivered alone this often and never finished becomes a dead letter.
+    /// An event that was delivered this often, from the fourth time on alone, and never finished becomes a dead letter.
     pub max_deliveries: u64,
 }
 
