@@ -47,11 +47,14 @@ impl State {
                 inputs.chores.push(chores::orphan(Box::new(replayer.another())));
                 inputs.chores.push(chores::replay(replayer));
             }
-            Done::Orphaned(replayer) => {
-                if let Some(beat) = self.company.as_ref().filter(|beat| beat.holds_lease && beat.may_judge) {
+            Done::Orphaned(replayer) => match &self.company {
+                Some(beat) if beat.holds_lease && beat.may_judge => {
                     inputs.chores.push(chores::replay_others(replayer, beat.alive.clone()));
                 }
-            }
+                Some(beat) if !beat.holds_lease && replayer.is_past() => {}
+                // Nobody can be judged yet, or the holder of the lease does it: should he die before, this instance may be his heir.
+                _ => inputs.chores.push(chores::orphan(replayer)),
+            },
             Done::ReplayedOthers(replay) => self.replayed(&replay, now),
             Done::Flushed(flushed) => self.flushed(flushed, inputs, now),
         }

@@ -55,6 +55,8 @@ pub struct Replayer {
     site: usize,
     /// Of each store there, for they don't notice at the same time.
     failovers: Vec<watch::Receiver<u64>>,
+    /// When the last one was noticed: what is repeated late is of the same time as what was repeated at once.
+    noticed: Instant,
 }
 
 impl Sink {
@@ -63,7 +65,7 @@ impl Sink {
         let sites = self.places.sites().iter().enumerate().filter(|(_, site)| !site.failover_replay.is_zero());
         let replayer = |(index, site): (usize, &crate::place::Site)| {
             let failovers = site.stores().map(unstale_connect::Store::failovers).collect();
-            Replayer { sink: Arc::clone(self), site: index, failovers }
+            Replayer { sink: Arc::clone(self), site: index, failovers, noticed: Instant::now() }
         };
         sites.map(replayer).collect()
     }
@@ -73,7 +75,7 @@ impl Replayer {
     /// A watch over the same server. What this one has seen that has too.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { sink: Arc::clone(&self.sink), site: self.site, failovers: self.failovers.clone() }
+        Self { sink: Arc::clone(&self.sink), site: self.site, failovers: self.failovers.clone(), noticed: self.noticed }
     }
 
     /// Waits until the server was seen to fail over. May be dropped: a failover that wasn't told is told the next time.
@@ -81,6 +83,12 @@ impl Replayer {
         let changes = self.failovers.iter_mut().map(|number| Box::pin(number.changed()));
         // They are never closed: the sink has the stores.
         let _ = select_all(changes).await;
+        self.noticed = Instant::now();
+    }
+
+    /// Whether the failover is as long ago as what is repeated was before it.
+    pub fn is_past(&self) -> bool {
+        self.noticed.elapsed() > self.window()
     }
 
     /// Deletes and announces once more what was announced lately of the caches there. Tries until it is done; may be dropped, and then what
@@ -131,11 +139,16 @@ impl Replayer {
 
     /// What is to be repeated of the log: up to what is its newest entry now, for repeating adds to it.
     async fn range(&self) -> Result<(EntryId, EntryId), Fault> {
-        let (client, window) = (self.log(), self.sink.places.sites()[self.site].failover_replay);
-        let since = client.time().await?.saturating_sub(window);
+        let client = self.log();
+        let since = client.time().await?.saturating_sub(self.window() + self.noticed.elapsed());
         let newest = client.xrevrange(&self.sink.config.notices, None, EntryId::ZERO, 1).await?;
         let from = EntryId { ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX), seq: 0 };
         Ok((from, newest.first().map_or(EntryId::ZERO, |entry| entry.id)))
+    }
+
+    /// How long before the failover what is repeated may have been deleted.
+    fn window(&self) -> Duration {
+        self.sink.places.sites()[self.site].failover_replay
     }
 
     fn log(&self) -> &Client {

@@ -8,7 +8,7 @@ mod fleet;
 mod flood;
 mod full_speed;
 mod kills;
-mod kit;
+pub(crate) mod kit;
 mod outages;
 mod poison;
 mod rights;
