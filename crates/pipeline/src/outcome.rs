@@ -29,11 +29,11 @@ impl State {
         for (ticket, verdict) in &settlement.requests {
             self.answer(*ticket, verdict, delivery);
         }
+        for (kind, id) in &settlement.done {
+            let chore = inputs.stream(*kind).came_through(*id, delivery.is_to_be_repeated());
+            inputs.chores.extend(chore);
+        }
         if delivery.is_to_be_repeated() {
-            for (kind, id) in &settlement.done {
-                let chore = inputs.stream(*kind).acquit(*id);
-                inputs.chores.extend(chore);
-            }
             inputs.repeats.push(repeat(Arc::clone(&self.sink), returned));
         } else {
             self.settle(batch, settlement, *ground, inputs, now);

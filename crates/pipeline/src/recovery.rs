@@ -44,6 +44,8 @@ pub(crate) struct Recovery {
     suspect: Option<EntryId>,
     /// Suspects that wait for it.
     waiting: BTreeMap<EntryId, Suspect>,
+    /// The walk that found the first of them, until it has ended.
+    found_by: Option<Whose>,
     /// Since when they have waited for others.
     waiting_since: Option<Instant>,
     /// Claims under way: what they bring is this process's, and not held yet.
@@ -67,6 +69,7 @@ impl Recovery {
             given_up_since: 0,
             suspect: None,
             waiting: BTreeMap::new(),
+            found_by: None,
             waiting_since: None,
             claims: 0,
             unreleased: Vec::new(),
@@ -200,7 +203,9 @@ impl Recovery {
             // All that was given up before was claimed, or is gone, or is a suspect that is found again.
             self.given_up_before = walk.passed_over;
         }
-        own.into_iter().chain(self.others.take_if(|walk| walk.has_ended()))
+        let ended = [own, self.others.take_if(|walk| walk.has_ended())];
+        self.found_by.take_if(|found_by| ended.iter().flatten().any(|walk| walk.whose() == *found_by));
+        ended.into_iter().flatten()
     }
 
     pub(crate) fn walk(&mut self, whose: Whose) -> Option<&mut Walk> {
@@ -222,6 +227,7 @@ impl Recovery {
             Whose::Own => self.own = None,
             Whose::Others => self.others = None,
         }
+        self.found_by.take_if(|found_by| *found_by == whose);
         self.want_later(now);
     }
 
@@ -234,6 +240,9 @@ impl Recovery {
                 true => plain.push((id, deliveries)),
                 false if self.suspect == Some(id) || self.waiting.contains_key(&id) => {}
                 false if self.waiting.len() < WAITING => {
+                    if self.waiting.is_empty() {
+                        self.found_by = Some(whose);
+                    }
                     self.waiting.insert(id, Suspect { id, deliveries, whose, place: place.clone() });
                 }
                 false => passed_over += 1,
@@ -284,9 +293,9 @@ impl Recovery {
         self.suspect.is_some()
     }
 
-    /// Whether a look is under way, or what it has found is on its way here.
+    /// Whether the walk that found the suspects may find more yet, or what nobody suspects is on its way here.
     pub(crate) fn is_looking(&self) -> bool {
-        self.own.is_some() || self.others.is_some() || self.claims > 0
+        self.found_by.is_some() || self.claims > 0
     }
 
     /// Whether this is the suspect that travels alone.
@@ -394,6 +403,25 @@ mod tests {
         walk(&mut recovery, &[counts.map(|(ms, deliveries)| (id(ms), deliveries)).to_vec()], 0, now);
         let order: Vec<_> = std::iter::from_fn(|| recovery.next_suspect(false, now)).map(|suspect| suspect.id).collect();
         assert_eq!(order, [2, 4, 1, 3].map(id));
+    }
+
+    #[test]
+    fn suspects_wait_until_all_is_found_that_they_were_found_with() {
+        let now = Instant::now();
+        let mut recovery = Recovery::new(now);
+        recovery.begin("me", now);
+        recovery.steps(true);
+        recovery.choose([(id(1), SUSPECT)].into_iter(), Whose::Own);
+        recovery.walk(Whose::Own).unwrap().listed(Some(id(1)), vec![]);
+        assert!(recovery.is_looking());
+        recovery.steps(true);
+        recovery.walk(Whose::Own).unwrap().listed(None, vec![]);
+        recovery.steps(true);
+        assert_eq!((recovery.ended().count(), recovery.is_looking()), (1, false));
+        // Whoever looks for others meanwhile is not waited for.
+        recovery.begin_takeover(vec![], PAUSES[0]);
+        recovery.choose([(id(2), SUSPECT)].into_iter(), Whose::Others);
+        assert!(!recovery.is_looking());
     }
 
     #[test]

@@ -32,6 +32,8 @@ struct Held {
     deliveries: u64,
     /// Whether it was claimed, not read.
     claimed: bool,
+    /// Whether it was claimed, and has not come through a delivery yet.
+    untried: bool,
     /// How often others had been told of what is held when it came.
     round: u32,
 }
@@ -53,6 +55,8 @@ pub(crate) struct Stream {
     held: HashMap<EntryId, Held, RandomState>,
     /// How many of them were claimed.
     claimed: usize,
+    /// How many of those have not come through a delivery yet.
+    untried: usize,
     /// Done, and to be acknowledged with the next XACK.
     pub(crate) owed: Vec<EntryId>,
     pub(crate) acking: bool,
@@ -83,6 +87,7 @@ impl Stream {
             is_stirred: true,
             held: HashMap::default(),
             claimed: 0,
+            untried: 0,
             owed: Vec::new(),
             acking: false,
             ack_at: now,
@@ -199,8 +204,9 @@ impl Stream {
         match self.held.entry(id) {
             Slot::Occupied(_) => false,
             Slot::Vacant(slot) => {
-                slot.insert(Held { deliveries, claimed, round: self.round });
+                slot.insert(Held { deliveries, claimed, untried: claimed, round: self.round });
                 self.claimed += usize::from(claimed);
+                self.untried += usize::from(claimed);
                 true
             }
         }
@@ -211,6 +217,7 @@ impl Stream {
         self.recovery.let_go(id);
         let Some(held) = self.held.remove(&id) else { return 1 };
         self.claimed -= usize::from(held.claimed);
+        self.untried -= usize::from(held.untried);
         held.deliveries
     }
 
@@ -277,14 +284,21 @@ impl Stream {
 
     /// Whether entries are at work that were pending, or are being looked for.
     pub(crate) fn is_taking_up(&self) -> bool {
-        self.claimed > 0 || self.recovery.is_looking()
+        self.untried > 0 || self.recovery.is_looking()
     }
 
-    /// An entry was delivered, and waits to be so once more: it doesn't end the process. Whoever ends it meanwhile, that is not to be
-    /// counted against a suspect.
-    pub(crate) fn acquit(&mut self, id: EntryId) -> Option<Chore> {
-        let deliveries = self.deliveries(id) - 1;
-        self.recovery.is_suspect(id).then(|| self.release(vec![id], deliveries))
+    /// An entry has come through a delivery: it isn't what ends the process, and makes way for the next suspect. If it waits for another
+    /// delivery, whoever ends the process meanwhile, that is not to be counted against a suspect.
+    pub(crate) fn came_through(&mut self, id: EntryId, waits: bool) -> Option<Chore> {
+        if self.untried == 0 {
+            return None;
+        }
+        let held = self.held.get_mut(&id)?;
+        self.untried -= usize::from(std::mem::take(&mut held.untried));
+        let deliveries = held.deliveries - 1;
+        let is_suspect = self.recovery.is_suspect(id);
+        self.recovery.let_go(id);
+        (is_suspect && waits).then(|| self.release(vec![id], deliveries))
     }
 
     fn claim(&mut self, found: Vec<Found>, at: PendingAt, whose: Whose, limit: EntryLimit) -> Chore {
