@@ -11,6 +11,8 @@ use crate::limit::{EntryLimit, Size};
 
 /// How many ids one XACK or XCLAIM names: enough to make the command's own cost vanish, few enough not to hold Redis up.
 const CHUNK: usize = 1000;
+/// How many bytes of entries are looked at to count them: some ten thousand of a few fields.
+const COUNTED_BYTES: usize = 4 * 1024 * 1024;
 /// How many fields are kept of an entry that is too large, and how many bytes of each.
 pub(crate) const KEPT: (usize, usize) = (1000, 4096);
 
@@ -192,7 +194,8 @@ impl Group {
     ///
     /// `anew` if the server is another process than before: there the group's count is no evidence, and it is only set right.
     pub async fn lost_unread(&self, anew: bool) -> Result<u64, Fault> {
-        self.run(&self.about.lost, [self.name().to_owned(), u8::from(anew).to_string()]).await?.count()
+        let words = [self.name().to_owned(), u8::from(anew).to_string(), COUNTED_BYTES.to_string()];
+        self.run(&self.about.lost, words).await?.count()
     }
 
     /// Acknowledges entries, and returns them.

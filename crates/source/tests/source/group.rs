@@ -250,6 +250,30 @@ async fn what_is_delivered_and_not_trimmed_yet_is_not_counted_as_unread() {
     assert_eq!(group.lost_unread(false).await.unwrap(), 0);
 }
 
+/// To look at each of them would keep Redis busy for as long as there are many, or large ones.
+#[tokio::test]
+async fn what_is_delivered_and_too_much_to_be_looked_at_is_not_counted() {
+    let world = World::start().await;
+    if world.redis.version() < (7, 0) {
+        return;
+    }
+    let large = "x".repeat(3 << 20);
+    let (group, _) = world.group_with("me", 1).await;
+    (0..3).for_each(|_| drop(world.redis.cmd(&["XADD", "unstale:events", "*", "type", "A", "note", &large])));
+    world.deliver("me");
+    world.redis.cmd(&["XADD", "unstale:events", "*", "type", "A"]);
+    assert_eq!(group.survey(true).await.unwrap().lag, 1);
+    assert_eq!(group.lost_unread(true).await.unwrap(), 0);
+    let seen = group.survey(true).await.unwrap();
+    assert!(!seen.suspicious && seen.lag <= 5, "{seen:?}");
+    let known =
+        |world: &World| world.redis.cmd(&["XINFO", "GROUPS", "unstale:events"]).array()[0].field("entries-read").map(|read| !read.is_nil());
+    assert_eq!(known(&world), Some(false));
+    // Once it has delivered the newest it knows again.
+    world.deliver("me");
+    assert_eq!((known(&world), group.survey(true).await.unwrap().lag), (Some(true), 0));
+}
+
 #[tokio::test]
 async fn a_consumer_is_removed_only_without_pending_entries_and_without_a_beat() {
     let world = World::start().await;
