@@ -417,6 +417,18 @@ impl Sidecar {
         value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no series {series} in\n{body}"))
     }
 
+    /// Waits until such a series has this value: figures follow what happened a moment later.
+    ///
+    /// # Panics
+    /// If it never has.
+    #[track_caller]
+    pub fn wait_metric(&self, series: &str, value: u64) {
+        wait_until_sync(&format!("{series} to be {value}"), PATIENCE, || match self.metric(series) {
+            seen if seen == value => Ok(()),
+            seen => Err(format!("{seen}")),
+        });
+    }
+
     fn signal(&self, name: &str) {
         let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())]).status().expect("sh can be run");
         assert!(status.success(), "kill -{name} {}: {status}\n{}", self.pid(), self.log());

@@ -61,10 +61,7 @@ fn p3_7_the_answer_comes_when_every_instance_has_told_its_receivers() {
         let positions = world.cmd(&["HVALS", "unstale:positions"]).texts();
         if positions.iter().all(|position| position.ends_with("/2")) { Ok(()) } else { Err(format!("{positions:?}")) }
     });
-    wait_until_sync("nobody to be behind", PATIENCE, || match second.metric("unstale_notices_behind") {
-        0 => Ok(()),
-        behind => Err(behind.to_string()),
-    });
+    second.wait_metric("unstale_notices_behind", 0);
 }
 
 #[test]

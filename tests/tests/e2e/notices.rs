@@ -126,7 +126,7 @@ fn p3_5_a_restart_of_redis_that_kept_its_data_costs_no_flush_and_a_loss_costs_on
         }
         assert_eq!((event.name.as_str(), event.data["origin"].is_string()), ("flush", true), "only what was published: {event:?}");
     }
-    assert_eq!(world.sidecar.metric("unstale_notice_gaps_total"), 1);
+    world.sidecar.wait_metric("unstale_notice_gaps_total", 1);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn p3_10_a_log_that_was_written_anew_is_noticed_although_its_numbers_go_on() {
     assert_eq!(until(&mut stream, ":d"), [5]);
     let prevs: Vec<_> = world.notices().into_iter().map(|notice| notice.json["prev"].clone()).collect();
     assert_eq!(prevs[1], id);
-    assert_eq!(world.sidecar.metric("unstale_notice_gaps_total"), 1);
+    world.sidecar.wait_metric("unstale_notice_gaps_total", 1);
 }
 
 #[test]
