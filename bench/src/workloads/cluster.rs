@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use unstale_testkit::{Cluster, Redis, Value, slot_of};
 use unstale_tests::Bus;
 
+use super::side_by_side;
 use crate::Bench;
 use crate::backlog::{Backlog, Event, Form, add, send, spread};
 use crate::contender::{Kind, PRESET, Running, sidecar_at};
 use crate::drain::{Drained, drain, server_pid, watch};
-use crate::figures::{Samples, Table, Unit};
 use crate::section::Section;
 
 /// All keys of a namespace must be on one node.
@@ -28,19 +28,8 @@ pub(super) fn run(bench: &Bench) -> Section {
         alone.push(drain(&redis, &backlog, &Kind::unstale(PRESET)));
         together.push(one_run(&cluster, &all));
     }
-    let mut table = Table::new(&["", "events", "of one server", "CPU an event", "CPU of all servers an event"]);
-    let samples = |runs: &[Drained], figure: fn(&Drained) -> f64| runs.iter().map(figure).collect::<Samples>();
-    let one = samples(&alone, |run| run.rate);
-    for (name, runs) in [("one server", &alone), ("three nodes", &together)] {
-        let rates = samples(runs, |run| run.rate);
-        table.row([
-            name.to_owned(),
-            rates.show(Unit::PerSecond),
-            rates.over(&one).show(Unit::Times),
-            samples(runs, |run| run.cpu).show(Unit::Microseconds),
-            samples(runs, |run| run.redis_cpu).show(Unit::Microseconds),
-        ]);
-    }
+    let runs = [("one server".to_owned(), alone), ("three nodes".to_owned(), together)];
+    let table = side_by_side(&["", "events", "of one server", "CPU an event", "CPU of all servers an event"], &runs);
     Section {
         title: "A cluster of three nodes",
         about: format!(

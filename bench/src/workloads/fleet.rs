@@ -3,11 +3,11 @@
 use unstale_testkit::Redis;
 use unstale_tests::Bus;
 
+use super::side_by_side;
 use crate::Bench;
 use crate::backlog::{Backlog, Form, spread};
 use crate::contender::{Kind, PRESET, Running};
 use crate::drain::{Drained, server_pid, watch};
-use crate::figures::{Samples, Table, Unit};
 use crate::section::Section;
 
 /// How many sidecars.
@@ -17,25 +17,13 @@ pub(super) fn run(bench: &Bench) -> Section {
     let redis = Redis::start_sync();
     let events = bench.many(300_000);
     let backlog = Backlog::keep(&redis, "json", spread(Form::Json, events, bench.many(60_000)));
-    let mut fleets: Vec<(usize, Vec<Drained>)> = FLEETS.map(|size| (size, Vec::new())).into();
+    let mut fleets = FLEETS.map(|size| (size.to_string(), Vec::new()));
     for _ in bench.rounds("fleet") {
-        for (size, runs) in &mut fleets {
-            runs.push(one_run(&redis, &backlog, *size));
+        for (size, (_, runs)) in FLEETS.into_iter().zip(&mut fleets) {
+            runs.push(one_run(&redis, &backlog, size));
         }
     }
-    let mut table = Table::new(&["sidecars", "events", "of one sidecar", "CPU of all an event", "Redis' CPU an event"]);
-    let samples = |runs: &[Drained], figure: fn(&Drained) -> f64| runs.iter().map(figure).collect::<Samples>();
-    let one = samples(&fleets[0].1, |run| run.rate);
-    for (size, runs) in &fleets {
-        let rates = samples(runs, |run| run.rate);
-        table.row([
-            size.to_string(),
-            rates.show(Unit::PerSecond),
-            rates.over(&one).show(Unit::Times),
-            samples(runs, |run| run.cpu).show(Unit::Microseconds),
-            samples(runs, |run| run.redis_cpu).show(Unit::Microseconds),
-        ]);
-    }
+    let table = side_by_side(&["sidecars", "events", "of one sidecar", "CPU of all an event", "Redis' CPU an event"], &fleets);
     Section {
         title: "Several sidecars",
         about: format!(

@@ -15,6 +15,8 @@ mod routes;
 use clap::ValueEnum;
 
 use crate::Bench;
+use crate::drain::Drained;
+use crate::figures::{Samples, Table, Unit};
 use crate::section::Section;
 
 /// One of them.
@@ -67,6 +69,24 @@ impl Workload {
 }
 
 /// A figure as a row of a table shows it: the middle one, and the one that 99 of 100 don't exceed.
-fn middle_and_worst(name: &str, samples: &crate::figures::Samples, unit: crate::figures::Unit) -> [String; 4] {
+fn middle_and_worst(name: &str, samples: &Samples, unit: Unit) -> [String; 4] {
     [name.to_owned(), samples.len().to_string(), unit.show(samples.quantile(0.5)), unit.show(samples.quantile(0.99))]
+}
+
+/// Runs side by side, each with its name: how fast, also of the first one's speed, and what processor time that took of the sidecars and of Redis.
+fn side_by_side(columns: &[&str; 5], contenders: &[(String, Vec<Drained>)]) -> Table {
+    let mut table = Table::new(columns);
+    let samples = |runs: &[Drained], figure: fn(&Drained) -> f64| runs.iter().map(figure).collect::<Samples>();
+    let first = samples(&contenders[0].1, |run| run.rate);
+    for (name, runs) in contenders {
+        let rates = samples(runs, |run| run.rate);
+        table.row([
+            name.clone(),
+            rates.show(Unit::PerSecond),
+            rates.over(&first).show(Unit::Times),
+            samples(runs, |run| run.cpu).show(Unit::Microseconds),
+            samples(runs, |run| run.redis_cpu).show(Unit::Microseconds),
+        ]);
+    }
+    table
 }
