@@ -40,15 +40,16 @@ if ARGV[5] ~= '' then
     if fields[field] == 'seq' then last = tonumber(fields[field + 1]) or 0 end
   end
   seq = string.format('%.0f', last + 1)
-  local body = '"seq":' .. seq .. ',"prev":"' .. before .. '"' .. ARGV[4] .. ms .. ARGV[5]
-  id = redis.call('XADD', log, '*', 'seq', seq, 'notice', '{"v":1,' .. body)
+  -- Redis' Lua hashes each text from end to end: a notice is put together once for the log and once for the channel, and not in steps.
+  local body = '"seq":' .. seq .. ',"prev":"' .. before .. '"' .. ARGV[4] .. ms
+  id = redis.call('XADD', log, '*', 'seq', seq, 'notice', '{"v":1,' .. body .. ARGV[5])
 
   -- The log is what vouches for a notice; a channel that may not be written to is reported, and holds nothing up.
   local function publish(channel, message)
     local reply = redis.pcall('PUBLISH', channel, message)
     if type(reply) == 'table' and reply.err then unheard = reply.err end
   end
-  if ARGV[3] ~= '' then publish(ARGV[3], '{"v":1,"id":"' .. id .. '",' .. body) end
+  if ARGV[3] ~= '' then publish(ARGV[3], '{"v":1,"id":"' .. id .. '",' .. body .. ARGV[5]) end
   for extra = 7 + #deleted, #ARGV, 2 do publish(ARGV[extra], ARGV[extra + 1]) end
 end
 
