@@ -6,9 +6,13 @@
 //! blocks the patterns that mean it, and no others.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
+use tokio::task::yield_now;
+use tokio::time::Instant;
 use unstale_connect::{Client, Fault, FaultKind, Since, Store, Unlinked};
 use unstale_events::glob::{Glob, escape, literal_prefix};
 use unstale_events::{CacheId, Target};
@@ -16,8 +20,12 @@ use unstale_router::Caches;
 
 use crate::attempt::concerns_keys;
 
-/// How many keys the server looks at for one page: less than 2 ms of its time.
-const PAGE: u32 = 1000;
+/// How many keys the server looks at for one page: less than a millisecond of its time, in which it does nothing else.
+const PAGE: u32 = 500;
+/// The same where it is far away, so that the way there isn't gone too often: less than two milliseconds.
+const FAR_PAGE: u32 = 1000;
+/// A page that takes so long comes from far away.
+const FAR: Duration = Duration::from_millis(5);
 
 /// Whose a deleted key is: of the member that wanted it first, and of this cache.
 type Whose = (usize, CacheId);
@@ -131,19 +139,32 @@ impl Pass<'_> {
 
     async fn pages(&self, client: &Client, tally: &mut Tally) -> Result<(), Fault> {
         let filter = self.wishes.filter();
-        let (mut cursor, mut found) = (0, Vec::new());
+        let (mut cursor, mut count, mut keys) = (0, PAGE, Vec::new());
         loop {
-            let next = client.scan(cursor, Some(filter.as_bytes()), PAGE);
-            let (page, removed) = join(next, self.remove(std::mem::take(&mut found))).await;
+            let asked = Instant::now();
+            let next = client.scan(cursor, Some(filter.as_bytes()), count).map(|page| (page, asked.elapsed()));
+            let ((page, took), removed) = join(next, self.sift(std::mem::take(&mut keys))).await;
+            tally.round_trips += 1;
             self.note(removed, tally)?;
             let page = page?;
-            found = self.finds(page.keys);
-            cursor = page.cursor;
+            (cursor, keys) = (page.cursor, page.keys);
+            count = if took < FAR { PAGE } else { FAR_PAGE };
             if cursor == 0 {
                 break;
             }
         }
-        if found.is_empty() { Ok(()) } else { self.note(self.remove(found).await, tally) }
+        let found = self.finds(keys);
+        if found.is_empty() {
+            return Ok(());
+        }
+        tally.round_trips += 1;
+        self.note(self.remove(found).await, tally)
+    }
+
+    /// Deletes what is found among the keys of a page, once the next one is asked for: the server looks for that meanwhile.
+    async fn sift(&self, keys: Vec<Bytes>) -> Removed {
+        yield_now().await;
+        self.remove(self.finds(keys)).await
     }
 
     /// The keys that a pattern means, with whose they are: the first's that means them.
@@ -188,7 +209,6 @@ impl Pass<'_> {
 
     /// Counts what was deleted, and blocks the patterns of what may not be.
     fn note(&self, removed: Removed, tally: &mut Tally) -> Result<(), Fault> {
-        tally.round_trips += 1;
         for (whose, keys) in removed.deleted {
             *tally.deleted.entry(whose).or_default() += keys;
         }
