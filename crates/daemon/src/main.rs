@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 use unstale::cli::{Cli, Command, Config, Exit};
 use unstale::commands;
 use unstale::config::{self, Loaded};
@@ -32,23 +33,37 @@ fn main() -> ExitCode {
     if let (Command::Run(_) | Command::Check(_), Err(problems)) = (&cli.command, loaded.require_routes()) {
         return refused(problems);
     }
-    in_runtime(dispatch(cli.command, loaded))
+    match cli.command {
+        Command::Run(args) if !args.dry_run => sidecar(loaded),
+        command => in_runtime(dispatch(command, loaded)),
+    }
+}
+
+/// Events have one thread, so that none passes from core to core on its way; HTTP has another, so that neither holds up the other.
+fn sidecar(loaded: Loaded) -> ExitCode {
+    let events = Builder::new_current_thread().enable_all().build();
+    let http = Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build();
+    match (events, http) {
+        (Ok(events), Ok(http)) => events.block_on(unstale::run::run(loaded, http.handle())).into(),
+        (Err(error), _) | (_, Err(error)) => cannot_start(&error),
+    }
 }
 
 fn in_runtime(command: impl Future<Output = Exit>) -> ExitCode {
-    match tokio::runtime::Runtime::new() {
+    match Runtime::new() {
         Ok(runtime) => runtime.block_on(command).into(),
-        Err(error) => {
-            eprintln!("unstale: can't start: {error}");
-            Exit::Failed.into()
-        }
+        Err(error) => cannot_start(&error),
     }
+}
+
+fn cannot_start(error: &std::io::Error) -> ExitCode {
+    eprintln!("unstale: can't start: {error}");
+    Exit::Failed.into()
 }
 
 async fn dispatch(command: Command, loaded: Loaded) -> Exit {
     match command {
-        Command::Run(args) if args.dry_run => tools::dry_run::run(&loaded, &args.how).await,
-        Command::Run(_) => unstale::run::run(loaded).await,
+        Command::Run(args) => tools::dry_run::run(&loaded, &args.how).await,
         Command::Check(args) => commands::check(&loaded, &args).await,
         Command::Publish(args) => commands::publish(&loaded, &args).await,
         Command::Invalidate(args) => commands::invalidate(&loaded, &args).await,

@@ -1,8 +1,11 @@
 //! `unstale run`: puts the parts together, runs the loop, and ends it when the process is told to.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::runtime::Handle as Runtime;
 use unstale_batcher::Settings as Batching;
 use unstale_connect::{Client, FaultKind};
 use unstale_events::{CacheId, StreamKind};
@@ -30,15 +33,15 @@ const KEPT: (usize, usize) = (10_000, 8 << 20);
 /// The stages outside deliveries that can meet an error.
 const STAGES: [&str; 9] = ["read", "ack", "bury", "claim", "release", "beat", "survey", "flush", "tidy"];
 
-/// Runs the sidecar until it is told to end.
-pub async fn run(loaded: Loaded) -> Exit {
+/// Runs the sidecar until it is told to end. What concerns HTTP runs in a runtime of its own.
+pub async fn run(loaded: Loaded, http: &Runtime) -> Exit {
     telemetry::init(&loaded.config.log);
     // All in one line: of several lines from one place only the first is written at once.
     if !loaded.warnings.is_empty() {
         tracing::warn!("{}", loaded.warnings.join("; "));
     }
     let Loaded { config, router, .. } = loaded;
-    match serve(&config, Arc::new(router)).await {
+    match serve(&config, Arc::new(router), http).await {
         Ok(Ended::Drained) => Exit::Done,
         Ok(Ended::Deadline { left }) => {
             tracing::warn!(left, "the drain deadline passed; what is left stays pending and will be taken over");
@@ -52,7 +55,7 @@ pub async fn run(loaded: Loaded) -> Exit {
 }
 
 /// Listens, works, and stops in the order in which others depend on it: health is told to the very end.
-async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
+async fn serve(config: &Config, router: Arc<Router>, http: &Runtime) -> Result<Ended, String> {
     let signals = Signals::listen().map_err(|error| error.to_string())?;
     let Assembly { pipeline, handle, publisher, lookout, instance, names, hub, mut follower, log } = assemble(config, &router)?;
     let rules = Rules::new(config)?;
@@ -68,16 +71,14 @@ async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
     });
     let app =
         App { router, handle: handle.clone(), publisher, lookout, instance: instance.clone(), names, hub: Arc::clone(&hub), log, rules };
-    let listen = |error| format!("http: {error}");
-    let mut servers = vec![HttpServer::start(config.http.bind, app).await.map_err(listen)?];
-    if let Some(bind) = config.http.probe_bind {
-        servers.push(HttpServer::start_probes(bind, handle.clone()).await.map_err(listen)?);
-    }
-    let http: Vec<String> = servers.iter().map(|server| format!("http://{}", server.address())).collect();
-    tracing::info!(version = VERSION, commit = COMMIT, instance, namespace = config.namespace, http = http.join(" "), "unstale starts");
+    let servers = http.spawn(listen(config.http.bind, config.http.probe_bind, app, handle.clone()));
+    let servers = servers.await.map_err(|error| error.to_string())?.map_err(|error| format!("http: {error}"))?;
+    let urls: Vec<String> = servers.iter().map(|server| format!("http://{}", server.address())).collect();
+    tracing::info!(version = VERSION, commit = COMMIT, instance, namespace = config.namespace, http = urls.join(" "), "unstale starts");
     service::tell(handle.clone());
     drain_on(signals, handle);
-    let following = tokio::spawn({
+    // Beside HTTP, which is where its notices are heard.
+    let following = http.spawn({
         let hub = Arc::clone(&hub);
         async move { hub.follow(&mut follower).await }
     });
@@ -92,6 +93,14 @@ async fn serve(config: &Config, router: Arc<Router>) -> Result<Ended, String> {
         server.stop().await;
     }
     Ok(ended)
+}
+
+async fn listen(bind: SocketAddr, probes: Option<SocketAddr>, app: App, handle: Handle) -> io::Result<Vec<HttpServer>> {
+    let mut servers = vec![HttpServer::start(bind, app).await?];
+    if let Some(bind) = probes {
+        servers.push(HttpServer::start_probes(bind, handle).await?);
+    }
+    Ok(servers)
 }
 
 /// Has the loop drain at the first signal; the second ends the process.
