@@ -15,6 +15,10 @@ use crate::told::Told;
 
 /// How long the log's word holds that nothing was missed: two silences and a slow answer.
 const SURE: Duration = IDLE.saturating_mul(3);
+/// How long notices are let gather while they come one upon the other: each read costs Redis, and everyone who reads, as much as many notices do.
+const GATHER: Duration = Duration::from_millis(2);
+/// After so many reads in a row that waited less than that.
+const STREAK: u32 = 8;
 /// The pause after a fault before the log is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The pause if the server answered, but not with the log.
@@ -105,10 +109,16 @@ impl Hub {
 
     /// Takes in what a follower reads, for ever. Nothing is lost if it is dropped, and run again with the same follower.
     pub async fn follow(&self, follower: &mut Follower) {
+        let mut streak = 0;
         loop {
+            let asked = Instant::now();
             match follower.next().await {
                 Ok(news) => self.take(news),
                 Err(fault) => tokio::time::sleep(pause(&fault)).await,
+            }
+            streak = if asked.elapsed() < GATHER { streak + 1 } else { 0 };
+            if streak >= STREAK {
+                tokio::time::sleep(GATHER).await;
             }
         }
     }

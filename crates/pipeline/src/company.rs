@@ -70,7 +70,7 @@ impl State {
     ) {
         self.check_ground(inputs, now);
         let stream = inputs.stream(kind);
-        stream.acking = false;
+        stream.ack_ended();
         match acked {
             Ok(ids) => {
                 for id in ids {

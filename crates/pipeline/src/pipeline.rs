@@ -273,11 +273,10 @@ impl State {
 
     fn start_recovering(&mut self, inputs: &mut Inputs, now: Instant) {
         let held = self.bytes(inputs);
+        let calm = inputs.deliveries.is_empty() && self.batcher.is_empty();
         let Inputs { critical, ordinary, chores, .. } = inputs;
         for stream in [&mut *critical, &mut *ordinary] {
-            if !stream.acking && !stream.owed.is_empty() && stream.ack_at <= now {
-                stream.acking = true;
-                let owed = std::mem::take(&mut stream.owed);
+            if let Some(owed) = stream.begin_ack(calm, now) {
                 chores.push(chores::ack(stream.group(), owed, self.ground));
             }
             chores.extend(stream.keep(self.settings.min_idle(stream.kind()), now));

@@ -22,6 +22,11 @@ const FIRST: usize = 16;
 const READ_BYTES: usize = 4 * 1024 * 1024;
 /// What holding an entry costs beside its batch, in bytes.
 const HELD_BYTES: usize = 64;
+/// While others are being delivered, what is done is not acknowledged more often than this, for an XACK of one entry costs Redis and this process
+/// nearly as much as one of hundreds ...
+const ACK_PAUSE: Duration = Duration::from_millis(5);
+/// ... unless it is so many entries.
+const ACK_ENOUGH: usize = 1000;
 /// So many reads that found nothing too large are made without bodies, after one that had no answer in time.
 const CAREFUL: u32 = 16;
 
@@ -59,9 +64,11 @@ pub(crate) struct Stream {
     untried: usize,
     /// Done, and to be acknowledged with the next XACK.
     pub(crate) owed: Vec<EntryId>,
-    pub(crate) acking: bool,
+    acking: bool,
     /// When the next XACK may be sent, after one failed.
-    pub(crate) ack_at: Instant,
+    ack_at: Instant,
+    /// When the last one was sent.
+    acked: Instant,
     /// When others are told next that what is held is at work.
     keep_at: Instant,
     keeping: bool,
@@ -91,6 +98,7 @@ impl Stream {
             owed: Vec::new(),
             acking: false,
             ack_at: now,
+            acked: now,
             keep_at: now,
             keeping: false,
             round: 0,
@@ -122,7 +130,8 @@ impl Stream {
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let later = |at: Instant| Some(at).filter(|at| *at > now);
         let keep = later(self.keep_at).filter(|_| !self.held.is_empty());
-        [self.recovery.due(), later(self.ack_at), keep, self.resting_until.and_then(later)].into_iter().flatten().min()
+        let ack = later(self.ack_at.max(self.acked + ACK_PAUSE)).filter(|_| !self.owed.is_empty());
+        [self.recovery.due(), ack, keep, self.resting_until.and_then(later)].into_iter().flatten().min()
     }
 
     /// How many entries are this process's to finish: held, or given up.
@@ -232,6 +241,22 @@ impl Stream {
         self.held.get(&id).map_or(1, |held| held.deliveries)
     }
 
+    /// What is to be acknowledged now, if anything is; `calm` if nothing is being delivered that more would come of.
+    pub(crate) fn begin_ack(&mut self, calm: bool, now: Instant) -> Option<Vec<EntryId>> {
+        let is_enough = calm || self.owed.len() >= ACK_ENOUGH || self.acked + ACK_PAUSE <= now;
+        if self.acking || self.owed.is_empty() || self.ack_at > now || !is_enough {
+            return None;
+        }
+        self.acking = true;
+        self.acked = now;
+        Some(std::mem::take(&mut self.owed))
+    }
+
+    /// An XACK was answered.
+    pub(crate) fn ack_ended(&mut self) {
+        self.acking = false;
+    }
+
     /// An XACK failed: it is sent again after a pause.
     pub(crate) fn ack_failed(&mut self, left: Vec<EntryId>, now: Instant) {
         self.owed.extend(left);
@@ -316,5 +341,35 @@ impl Stream {
     pub(crate) fn choose(&mut self, page: &[unstale_connect::PendingEntry], whose: Whose) -> Vec<Found> {
         let free = page.iter().filter(|entry| !self.held.contains_key(&entry.id)).map(|entry| (entry.id, entry.deliveries));
         self.recovery.choose(free, whose)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unstale_connect::{Client, Role};
+    use unstale_source::Start;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_is_acknowledged_together_as_long_as_more_comes_of_deliveries() {
+        let client = Client::open(&"redis://127.0.0.1:1".parse().unwrap(), Role::Commands, "stream test").unwrap();
+        let group = Group::new(client.clone(), StreamKind::Ordinary, "s", "g", "me", Start::Beginning);
+        let began = Instant::now();
+        let mut stream = Stream::new(Reader::new(client, group, Duration::ZERO), began);
+        assert_eq!(stream.begin_ack(true, began), None, "nothing is done");
+
+        stream.owed = vec![EntryId::ZERO];
+        assert_eq!(stream.begin_ack(false, began), None);
+        stream.recovery.begin("me", began);
+        assert_eq!(stream.due(began), Some(began + ACK_PAUSE));
+        assert!(stream.begin_ack(true, began).is_some(), "nothing more comes");
+        stream.owed = vec![EntryId::ZERO; ACK_ENOUGH];
+        assert_eq!(stream.begin_ack(false, began), None, "one is under way");
+        stream.ack_ended();
+        assert!(stream.begin_ack(false, began).is_some(), "they are enough");
+        stream.ack_ended();
+        stream.owed = vec![EntryId::ZERO];
+        assert!(stream.begin_ack(false, began + ACK_PAUSE).is_some(), "it waited for long enough");
     }
 }
