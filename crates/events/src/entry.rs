@@ -1,6 +1,6 @@
 //! Stream entries as Redis gives them: an id, and fields that nobody has looked into yet.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -21,6 +21,14 @@ impl EntryId {
     /// The highest id that an entry can have; a stream that holds it takes no more.
     pub const MAX: Self = Self { ms: u64::MAX, seq: u64::MAX };
 
+    /// Reads what [`EntryId::from_str`] reads, from bytes.
+    pub fn from_ascii(text: &[u8]) -> Option<Self> {
+        match text.iter().position(|byte| *byte == b'-') {
+            Some(dash) => Some(Self { ms: number(&text[..dash])?, seq: number(&text[dash + 1..])? }),
+            None => Some(Self { ms: number(text)?, seq: 0 }),
+        }
+    }
+
     /// The smallest id above this one; above [`EntryId::MAX`] there is none, and it stays.
     #[must_use]
     pub fn next(self) -> Self {
@@ -34,7 +42,10 @@ impl EntryId {
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
+        let mut digits = itoa::Buffer::new();
+        f.write_str(digits.format(self.ms))?;
+        f.write_char('-')?;
+        f.write_str(digits.format(self.seq))
     }
 }
 
@@ -48,11 +59,17 @@ impl FromStr for EntryId {
 
     /// Reads `<ms>-<seq>`; a bare `<ms>` is `<ms>-0`, as in Redis.
     fn from_str(text: &str) -> Result<Self, BadEntryId> {
-        let bad = || BadEntryId(text.to_owned());
-        let (ms, seq) = text.split_once('-').unwrap_or((text, "0"));
-        let number = |digits: &str| digits.parse().map_err(|_| bad());
-        Ok(Self { ms: number(ms)?, seq: number(seq)? })
+        Self::from_ascii(text.as_bytes()).ok_or_else(|| BadEntryId(text.to_owned()))
     }
+}
+
+/// One pass over the digits: each event's id is read and written several times.
+fn number(digits: &[u8]) -> Option<u64> {
+    let add = |number: u64, digit: &u8| {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
+    };
+    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
 }
 
 /// Which of the two event streams an entry came from.
@@ -100,5 +117,17 @@ mod tests {
         assert_eq!(id(1, u64::MAX).next(), id(2, 0));
         assert_eq!(id(u64::MAX, 7).next(), id(u64::MAX, 8));
         assert_eq!(EntryId::MAX.next(), EntryId::MAX);
+    }
+
+    #[test]
+    fn an_id_is_written_as_it_is_read() {
+        for id in [EntryId::ZERO, EntryId::MAX, EntryId { ms: 1_789_000_000_123, seq: 40 }] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(id.to_string(), format!("{}-{}", id.ms, id.seq));
+        }
+        assert_eq!("7".parse(), Ok(EntryId { ms: 7, seq: 0 }));
+        for text in ["", "-", "1-", "-1", "1-1-1", "+1-1", "1-x", "18446744073709551616-0", "1 -1"] {
+            assert!(text.parse::<EntryId>().is_err(), "{text}");
+        }
     }
 }
