@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::{ClientInterface, ClientLike};
-use fred::types::config::{ConnectionConfig, Options, PerformanceConfig, TcpConfig, UnresponsiveConfig};
-use fred::types::{ClientUnblockFlag, Value};
+use fred::interfaces::ClientLike;
+use fred::types::Value;
+use fred::types::config::{ConnectionConfig, PerformanceConfig, TcpConfig, UnresponsiveConfig};
 use socket2::TcpKeepalive;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::credentials::Credentials;
 use crate::fault::{Fault, FaultKind, Redirect};
-use crate::link::{self, Link, Plan, Shared};
+use crate::link::{self, Line, Link, Plan, Shared};
 use crate::server::Server;
 use crate::site::{Aim, Place, Site};
-use crate::wire::{self, Command, Frame, Reply};
+use crate::wire::{Answer, Command, Reply};
 
 /// What a blocking read has beside its BLOCK, before the connection is given up.
 const GRACE: Duration = Duration::from_secs(2);
@@ -115,12 +115,8 @@ impl Client {
     /// Ends a blocked read as if its BLOCK had passed, so that its answer is not lost. Does nothing if none is blocked: a read that is
     /// just being sent goes on to block, so ask again until it has ended. Uses a connection of its own; needs the right `+client|unblock`.
     pub async fn unblock(&self) -> Result<(), Fault> {
-        let (client, _) = self.handle.shared.current()?;
-        let unblocked = tokio::time::timeout(self.handle.timeout, client.unblock_self(Some(ClientUnblockFlag::Timeout))).await;
-        match unblocked.map_err(|_| timed_out(self.handle.timeout))? {
-            Err(error) if error.details().contains("not blocked") || error.details().contains("are blocked") => Ok(()),
-            other => other.map_err(Fault::from),
-        }
+        let (line, _) = self.handle.shared.current()?;
+        tokio::time::timeout(self.handle.timeout, line.unblock()).await.map_err(|_| timed_out(self.handle.timeout))?
     }
 
     /// Any command, for tests and tools. A reply that is a flat list beginning with `message` or the like never arrives: see
@@ -136,19 +132,17 @@ impl Client {
     }
 
     pub(crate) async fn reply(&self, command: Command) -> Result<Reply, Fault> {
-        self.send(command).await.map(wire::reply)
+        self.send(command).await?.reply()
     }
 
     /// Sends a command and waits for its answer.
-    pub(crate) async fn send(&self, command: Command) -> Result<Frame, Fault> {
+    pub(crate) async fn send(&self, command: Command) -> Result<Answer, Fault> {
         let timeout = command.block().map_or(self.handle.timeout, |block| block + GRACE);
-        let (client, generation) = self.handle.shared.current()?;
+        let (line, generation) = self.handle.shared.current()?;
         self.handle.shared.using(command.block().unwrap_or_default());
-        let (command, args) = command.into_parts()?;
-        let client = client.with_options(&Options { timeout: Some(timeout), ..Options::default() });
         let answer = tokio::select! {
             biased;
-            answer = client.custom_raw(command, args) => answer.map_err(Fault::from).and_then(wire::accepted),
+            answer = line.ask(command, timeout) => answer,
             fault = self.handle.shared.gone(generation) => Err(fault),
         };
         answer.map_err(|fault| self.judged(fault, generation, timeout))
@@ -157,7 +151,8 @@ impl Client {
     /// Sends a command that another node asked to be sent here, while its slot is on its way: the two go in one piece. The answer is a number.
     pub(crate) async fn send_asking(&self, command: Command) -> Result<Reply, Fault> {
         let timeout = self.handle.timeout;
-        let (client, generation) = self.handle.shared.current()?;
+        let (line, generation) = self.handle.shared.current()?;
+        let Line::Library(client) = line else { return Err(Fault::new(FaultKind::Unsupported, "a reader asks for nothing but entries")) };
         self.handle.shared.using(Duration::ZERO);
         let pipeline = client.pipeline();
         for command in [Command::new("ASKING"), command] {
@@ -217,8 +212,9 @@ pub(crate) fn plan(server: &Server, role: Role, name: &str) -> Result<Plan, Faul
         Role::Reader { .. } => None,
     };
     let credentials = Credentials::new(server);
-    credentials.config()?;
+    credentials.identity()?;
     Ok(Plan {
+        is_reader: matches!(role, Role::Reader { .. }),
         credentials,
         connection: ConnectionConfig {
             connection_timeout: server.connect_timeout,
@@ -238,7 +234,7 @@ pub(crate) fn plan(server: &Server, role: Role, name: &str) -> Result<Plan, Faul
 }
 
 /// Finds out a dead peer within some 11 s while nothing is sent.
-fn keepalive() -> TcpKeepalive {
+pub(crate) fn keepalive() -> TcpKeepalive {
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(2));
     #[cfg(target_os = "linux")]
     let keepalive = keepalive.with_retries(3);

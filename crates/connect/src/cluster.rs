@@ -126,7 +126,7 @@ impl Slots {
     }
 
     /// Keeps it up to date for ever.
-    pub(crate) async fn watch(self: Arc<Self>, plan: Plan) {
+    pub(crate) async fn watch(self: Arc<Self>, plan: Arc<Plan>) {
         let mut doubts = self.doubts.subscribe();
         for turn in 0.. {
             let number = *doubts.borrow_and_update();
@@ -147,7 +147,7 @@ impl Slots {
 }
 
 /// What the node says that has seen the newest epoch, of those that answer.
-async fn newest(plan: &Plan, hosts: &[Host]) -> Result<Map, Fault> {
+async fn newest(plan: &Arc<Plan>, hosts: &[Host]) -> Result<Map, Fault> {
     let questions = hosts.iter().enumerate().map(|(index, host)| async move {
         sleep(STAGGER * u32::try_from(index / AT_ONCE).unwrap_or(u32::MAX)).await;
         ask(plan, host).await.map_err(|fault| Fault::new(fault.kind, format!("{host}: {}", fault.text)))
@@ -173,10 +173,10 @@ async fn newest(plan: &Plan, hosts: &[Host]) -> Result<Map, Fault> {
     }
 }
 
-async fn ask(plan: &Plan, host: &Host) -> Result<(u64, Map), Fault> {
-    let mut connection = Connection::open_in_time(plan, &Address::Tcp(host.clone())).await?;
-    let info = connection.ask_in_time(plan, Command::new("CLUSTER").text("INFO")).await?;
-    let slots = connection.ask_in_time(plan, Command::new("CLUSTER").text("SLOTS")).await?;
+async fn ask(plan: &Arc<Plan>, host: &Host) -> Result<(u64, Map), Fault> {
+    let connection = Connection::open_in_time(plan, &Address::Tcp(host.clone())).await?;
+    let info = connection.ask(plan, Command::new("CLUSTER").text("INFO")).await?;
+    let slots = connection.ask(plan, Command::new("CLUSTER").text("SLOTS")).await?;
     let epoch = info.text()?.lines().find_map(|line| line.strip_prefix("cluster_current_epoch:")?.trim().parse().ok());
     Ok((epoch.unwrap_or_default(), Map::of(slots, host)?))
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use fred::types::config::{Config, TlsConfig, TlsConnector};
+use fred::types::config::{Config, TlsConfig};
+use tokio_rustls::TlsConnector;
 
 use crate::fault::{Fault, FaultKind};
 use crate::server::Server;
@@ -36,11 +37,30 @@ impl Files {
     }
 }
 
+/// What a connection is made with, but for the address. Not for printing.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) database: u8,
+    pub(crate) tls: Option<TlsConnector>,
+}
+
+impl From<Identity> for Config {
+    /// The same for the client library.
+    fn from(identity: Identity) -> Self {
+        let Identity { username, password, database, tls } = identity;
+        let database = Some(database).filter(|number| *number > 0);
+        let tls = tls.map(|connector| TlsConfig::from(fred::types::config::TlsConnector::from(connector)));
+        Self { username, password, database, tls, ..Self::default() }
+    }
+}
+
 /// The server, and what was made of its files last. Not for printing.
 pub(crate) struct Credentials {
     server: Server,
     /// A hash of the files' contents, and what connections are made with.
-    made: Mutex<Option<(u64, Config)>>,
+    made: Mutex<Option<(u64, Identity)>>,
 }
 
 impl Credentials {
@@ -48,11 +68,11 @@ impl Credentials {
         Self { server: server.clone(), made: Mutex::new(None) }
     }
 
-    /// What a connection is made with now, but for the address. To parse certificates takes a while, so that is done only when they are new.
+    /// What a connection is made with now. To parse certificates takes a while, so that is done only when they are new.
     ///
     /// # Errors
     /// [`FaultKind::Config`] if a file can't be used: also in the middle of a change, with the new certificate and the old key.
-    pub(crate) fn config(&self) -> Result<Config, Fault> {
+    pub(crate) fn identity(&self) -> Result<Identity, Fault> {
         let wrong = |text: String| Fault::new(FaultKind::Config, text);
         let files = Files::of(&self.server).map_err(wrong)?;
         let mut hasher = DefaultHasher::new();
@@ -60,23 +80,22 @@ impl Credentials {
         let hash = hasher.finish();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {
-            Some((known, config)) if *known == hash => Ok(config.clone()),
+            Some((known, identity)) if *known == hash => Ok(identity.clone()),
             _ => {
-                let config = self.make(files).map_err(wrong)?;
-                *made = Some((hash, config.clone()));
-                Ok(config)
+                let identity = self.make(files).map_err(wrong)?;
+                *made = Some((hash, identity.clone()));
+                Ok(identity)
             }
         }
     }
 
-    fn make(&self, files: Files) -> Result<Config, String> {
+    fn make(&self, files: Files) -> Result<Identity, String> {
         let tls = self.server.url.tls.then(|| tls::config(&self.server, &files)).transpose()?;
-        Ok(Config {
+        Ok(Identity {
             username: self.server.user().map(str::to_owned),
             password: files.password,
-            database: Some(self.server.url.database).filter(|number| *number > 0),
-            tls: tls.map(|config| TlsConfig::from(TlsConnector::from(config))),
-            ..Config::default()
+            database: self.server.url.database,
+            tls: tls.map(|config| TlsConnector::from(Arc::new(config))),
         })
     }
 }

@@ -260,6 +260,12 @@ fn without_arguments(text: &str) -> &str {
     text.find(", with args beginning with").map_or(text, |end| &text[..end])
 }
 
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::from(Error::new(ErrorKind::IO, format!("{error:?}")))
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         let known = Self::from_server(error.details());

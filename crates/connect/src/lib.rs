@@ -12,6 +12,8 @@
 //!   one server each, wherever that is at the time.
 //! - A [`Store`] is all the keys of a site, wherever they lie.
 //!
+//! Clients that send commands are the library's; those that read have a socket of their own (`socket.rs`).
+//!
 //! Every connection is to one server. The client library could follow sentinels and clusters by itself, but then it holds up everything
 //! while one node is away, keeps on writing to a master that was replaced, and doesn't say when a master changed.
 
@@ -21,11 +23,13 @@ mod commands;
 mod credentials;
 mod fault;
 mod link;
+mod resp;
 mod script;
 mod sentinel;
 mod server;
 mod site;
 mod slots;
+mod socket;
 mod store;
 mod streams;
 mod tls;

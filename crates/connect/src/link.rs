@@ -11,16 +11,20 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::ClientLike;
-use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, Server as Node, ServerConfig};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use fred::interfaces::{ClientInterface, ClientLike, EventInterface, PubsubInterface};
+use fred::types::config::{Config, ConnectionConfig, Options, PerformanceConfig, Server as Node, ServerConfig};
+use fred::types::{ClientUnblockFlag, Message};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared as SharedFuture};
+use tokio::sync::{broadcast, watch};
+use tokio::task::AbortHandle;
 
 use crate::credentials::Credentials;
 use crate::fault::{Fault, FaultKind};
 use crate::server::Host;
 use crate::site::{Aim, Site};
-use crate::wire::{self, Command, Reply};
+use crate::socket::Socket;
+use crate::wire::{Answer, Command, Reply};
 
 /// How long an attempt to connect may take, in connect timeouts: it has several steps, each with its own, and none may hang for ever.
 const ATTEMPT: u32 = 4;
@@ -90,6 +94,8 @@ impl From<&Address> for ServerConfig {
 
 /// What every connection is made with, but for the address. Not for printing: the password is in it.
 pub(crate) struct Plan {
+    /// Whether it is for reads, and so a socket of our own.
+    pub(crate) is_reader: bool,
     pub(crate) credentials: Credentials,
     pub(crate) connection: ConnectionConfig,
     pub(crate) performance: PerformanceConfig,
@@ -115,7 +121,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 enum Current {
     None,
-    One(Client, u64),
+    One(Line, u64),
     /// For good.
     Closed,
 }
@@ -132,9 +138,9 @@ impl Shared {
     }
 
     /// The connection that is up, and its generation; or that and why there is none.
-    pub(crate) fn current(&self) -> Result<(Client, u64), Fault> {
+    pub(crate) fn current(&self) -> Result<(Line, u64), Fault> {
         match &*self.current.read().unwrap_or_else(PoisonError::into_inner) {
-            Current::One(client, generation) => Ok((client.clone(), *generation)),
+            Current::One(line, generation) => Ok((line.clone(), *generation)),
             Current::None | Current::Closed => Err(self.lost()),
         }
     }
@@ -188,9 +194,9 @@ impl Shared {
         self.set(Current::Closed, |link| *link = Link::down(Fault::new(FaultKind::Unreachable, "this client was closed")));
     }
 
-    fn up(&self, client: Client, generation: u64, server: u64, process: Option<Arc<str>>) {
+    fn up(&self, line: Line, generation: u64, server: u64, process: Option<Arc<str>>) {
         self.using(Duration::ZERO);
-        self.set(Current::One(client, generation), |link| *link = Link::Up { generation, server, process });
+        self.set(Current::One(line, generation), |link| *link = Link::Up { generation, server, process });
     }
 
     fn down(&self, fault: Fault) {
@@ -213,6 +219,7 @@ impl Shared {
 /// Connects again and again, each time to where the place is then; dropped, it takes the connection with it.
 pub(crate) async fn supervise(plan: Plan, site: Site, aim: Aim, shared: Arc<Shared>) {
     let mut pauses = pauses();
+    let plan = Arc::new(plan);
     let (mut generation, mut server, mut last) = (0, 0, None);
     for attempt in 0.. {
         let began = Instant::now();
@@ -222,12 +229,12 @@ pub(crate) async fn supervise(plan: Plan, site: Site, aim: Aim, shared: Arc<Shar
                 server += u64::from(last.as_ref() != Some(&process));
                 last = Some(Arc::clone(&process));
                 tracing::debug!(name = plan.name, generation, server, %address, "connected to Redis");
-                let client = connection.client.clone();
-                shared.up(client.clone(), generation, server, site.slots().is_none().then_some(process));
+                let line = connection.line.clone();
+                shared.up(line.clone(), generation, server, site.slots().is_none().then_some(process));
                 tokio::select! {
                     fault = connection.ended(shared.dead.subscribe(), generation) => fault,
                     fault = site.moved(&aim, &address) => fault,
-                    fault = silent(&shared, client, plan.answer) => fault,
+                    fault = silent(&shared, line, plan.answer) => fault,
                 }
             }
             Err(fault) => fault,
@@ -251,13 +258,13 @@ struct Found {
     process: Arc<str>,
 }
 
-async fn find(plan: &Plan, site: &Site, aim: &Aim, attempt: usize) -> Result<Found, Fault> {
+async fn find(plan: &Arc<Plan>, site: &Site, aim: &Aim, attempt: usize) -> Result<Found, Fault> {
     in_time(plan, async {
         let address = site.locate(aim, attempt).await?;
         let at = |fault: Fault| if site.is_one() { fault } else { Fault::new(fault.kind, format!("{address}: {}", fault.text)) };
-        let mut connection = Connection::open(plan, &address).await.map_err(at)?;
-        connection.loaded().await.map_err(at)?;
-        let info = connection.info().await.map_err(at)?;
+        let connection = Connection::open(plan, &address).await.map_err(at)?;
+        connection.loaded(plan).await.map_err(at)?;
+        let info = connection.info(plan).await.map_err(at)?;
         let is = |line: &str| info.lines().any(|known| known == line);
         if site.wants_master(aim) && is("role:slave") {
             return Err(at(Fault::new(FaultKind::ReadOnly, "this is a replica, though it was named as the master")));
@@ -270,13 +277,12 @@ async fn find(plan: &Plan, site: &Site, aim: &Aim, attempt: usize) -> Result<Fou
 
 /// Waits until a connection that nobody uses doesn't answer any more. A peer that vanished without a word would else be noticed by whoever
 /// needs the connection next, which costs him the time of an answer. The system's own probes don't find a proxy that stands still.
-async fn silent(shared: &Shared, client: Client, answer: Duration) -> Fault {
+async fn silent(shared: &Shared, line: Line, answer: Duration) -> Fault {
     loop {
         shared.idle().await;
         shared.using(Duration::ZERO);
-        let Ok((ping, args)) = Command::new("PING").into_parts() else { return std::future::pending().await };
         // Whatever it answers, it does; that a connection ended is told elsewhere.
-        if tokio::time::timeout(answer, client.custom_raw(ping, args)).await.is_err() {
+        if line.ask(Command::new("PING"), answer).await.is_err_and(|fault| fault.kind == FaultKind::Timeout) {
             return Fault::new(FaultKind::Timeout, "nothing answers any more, though the connection is open");
         }
     }
@@ -295,89 +301,141 @@ fn pauses() -> ExponentialBackoff {
     bounds.with_factor(2.0).without_max_times().with_jitter().build()
 }
 
+/// What commands go over. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) enum Line {
+    /// The client library, which sends what is there to be sent and doesn't wait for answers in between.
+    Library(Client),
+    /// A socket of our own.
+    Own(Socket),
+}
+
+impl Line {
+    /// Sends a command and waits for its answer, for at most so long.
+    pub(crate) async fn ask(&self, command: Command, limit: Duration) -> Result<Answer, Fault> {
+        let answer = match self {
+            Self::Library(client) => {
+                let (command, args) = command.into_parts()?;
+                let client = client.with_options(&Options { timeout: Some(limit), ..Options::default() });
+                Answer::Frame(client.custom_raw(command, args).await?)
+            }
+            Self::Own(socket) => socket.ask(&command, limit).await?,
+        };
+        answer.accepted()
+    }
+
+    /// Ends a blocked read, if there is one, as if its time had passed.
+    pub(crate) async fn unblock(&self) -> Result<(), Fault> {
+        let client = match self {
+            Self::Library(client) => client,
+            Self::Own(socket) => return socket.unblock().await,
+        };
+        match client.unblock_self(Some(ClientUnblockFlag::Timeout)).await {
+            Err(error) if error.details().contains("not blocked") || error.details().contains("are blocked") => Ok(()),
+            other => other.map_err(Fault::from),
+        }
+    }
+}
+
 /// One connection; dropped, it is closed, even if it is stuck in a write.
 pub(crate) struct Connection {
-    pub(crate) client: Client,
-    task: JoinHandle<Result<(), Error>>,
+    pub(crate) line: Line,
+    /// Why it ended, once it has. It does the work of a socket of our own; the library has a task for that.
+    end: SharedFuture<BoxFuture<'static, Fault>>,
+    task: Option<AbortHandle>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
 impl Connection {
     /// Connects, or gives up.
-    pub(crate) async fn open_in_time(plan: &Plan, address: &Address) -> Result<Self, Fault> {
+    pub(crate) async fn open_in_time(plan: &Arc<Plan>, address: &Address) -> Result<Self, Fault> {
         in_time(plan, Self::open(plan, address)).await
     }
 
-    async fn open(plan: &Plan, address: &Address) -> Result<Self, Fault> {
-        let config = Config { server: address.into(), ..plan.credentials.config()? };
+    async fn open(plan: &Arc<Plan>, address: &Address) -> Result<Self, Fault> {
+        let connection = if plan.is_reader { Self::own(plan, address).await? } else { Self::of_library(plan, address).await? };
+        connection.set_name(plan).await?;
+        Ok(connection)
+    }
+
+    async fn own(plan: &Arc<Plan>, address: &Address) -> Result<Self, Fault> {
+        let (socket, end) = Socket::open(plan, address).await?;
+        Ok(Self { line: Line::Own(socket), end: end.shared(), task: None })
+    }
+
+    async fn of_library(plan: &Plan, address: &Address) -> Result<Self, Fault> {
+        let config = Config { server: address.into(), ..plan.credentials.identity()?.into() };
         let client = Client::new(config, Some(plan.performance.clone()), Some(plan.connection.clone()), None);
         let up = client.clone();
         let mut up = Box::pin(async move { up.wait_for_connect().await });
         // It subscribes to the outcome when it is first polled, which must be before there is one.
         let _ = futures_util::poll!(up.as_mut());
         let task = client.connect();
-        let mut connection = Self { client, task };
+        let handle = task.abort_handle();
+        let connection = Self { line: Line::Library(client), end: task.map(ended).boxed().shared(), task: Some(handle) };
         tokio::select! {
             result = up => result.map_err(Fault::from)?,
-            end = &mut connection.task => return Err(ended(end)),
+            end = connection.end() => return Err(end),
         }
-        connection.set_name(&plan.name).await?;
         Ok(connection)
     }
 
+    /// What is said on a channel. A reader hears nothing.
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<broadcast::Receiver<Message>, Fault> {
+        let Line::Library(client) = &self.line else { return Err(Fault::new(FaultKind::Unsupported, "a reader hears no channels")) };
+        let messages = client.message_rx();
+        client.subscribe(channel).await?;
+        Ok(messages)
+    }
+
     /// For people who look at CLIENT LIST; a user without that right has to do without it.
-    async fn set_name(&mut self, name: &str) -> Result<(), Fault> {
-        let name = name.replace(|c: char| !c.is_ascii_graphic(), "_");
-        let answer = self.ask(Command::new("CLIENT").text("SETNAME").text(&name)).await;
+    async fn set_name(&self, plan: &Plan) -> Result<(), Fault> {
+        let name = plan.name.replace(|c: char| !c.is_ascii_graphic(), "_");
+        let answer = self.ask(plan, Command::new("CLIENT").text("SETNAME").text(&name)).await;
         optional(answer).map(drop)
     }
 
     /// Refuses a server that is still loading its data: it takes a password and a name all the same, and then nothing else.
-    async fn loaded(&mut self) -> Result<(), Fault> {
-        match self.ask(Command::new("PING")).await {
+    async fn loaded(&self, plan: &Plan) -> Result<(), Fault> {
+        match self.ask(plan, Command::new("PING")).await {
             Err(fault) if fault.kind == FaultKind::Loading => Err(fault),
             answer => optional(answer).map(drop),
         }
     }
 
     /// Which process this is, and of which role; nothing if the user lacks the right to ask, or the server is not ready to say.
-    async fn info(&mut self) -> Result<String, Fault> {
+    async fn info(&self, plan: &Plan) -> Result<String, Fault> {
         let mut text = String::new();
         for section in ["server", "replication"] {
-            let answer = self.ask(Command::new("INFO").text(section)).await;
+            let answer = self.ask(plan, Command::new("INFO").text(section)).await;
             text.extend(optional(answer)?.as_ref().and_then(|reply| reply.text().ok()));
         }
         Ok(text)
     }
 
-    /// Sends a command and waits for its answer. A connection that ends meanwhile may leave the command in its queue, without an answer.
-    async fn ask(&mut self, command: Command) -> Result<Reply, Fault> {
-        let (command, args) = command.into_parts()?;
+    /// Asks, but not for longer than connecting may take. A connection that ends meanwhile may leave the command in its queue, without an
+    /// answer.
+    pub(crate) async fn ask(&self, plan: &Plan, command: Command) -> Result<Reply, Fault> {
         tokio::select! {
-            answer = self.client.custom_raw(command, args) => answer.map_err(Fault::from).and_then(wire::accepted).map(wire::reply),
-            end = &mut self.task => Err(ended(end)),
+            answer = self.line.ask(command, plan.connection.connection_timeout) => answer?.reply(),
+            end = self.end() => Err(end),
         }
     }
 
-    /// The same, but not for longer than connecting may take.
-    pub(crate) async fn ask_in_time(&mut self, plan: &Plan, command: Command) -> Result<Reply, Fault> {
-        let limit = plan.connection.connection_timeout;
-        let late = |_| Fault::new(FaultKind::Timeout, format!("no answer within {limit:?}"));
-        tokio::time::timeout(limit, self.ask(command)).await.map_err(late)?
-    }
-
     /// Waits until it ends by itself. Cancel-safe.
-    pub(crate) async fn end(&mut self) -> Fault {
-        ended((&mut self.task).await)
+    pub(crate) async fn end(&self) -> Fault {
+        self.end.clone().await
     }
 
     /// Waits until it ends, by itself or because a command found it dead.
-    async fn ended(mut self, mut dead: watch::Receiver<(u64, Fault)>, generation: u64) -> Fault {
+    async fn ended(self, mut dead: watch::Receiver<(u64, Fault)>, generation: u64) -> Fault {
         tokio::select! {
             fault = self.end() => fault,
             dead = dead.wait_for(|(dead, _)| *dead >= generation) => {
@@ -387,10 +445,10 @@ impl Connection {
     }
 }
 
-/// Without what the server refuses to say; only the end of the connection is a fault.
+/// Without what the server refuses to say; only to get no answer at all is a fault.
 fn optional(answer: Result<Reply, Fault>) -> Result<Option<Reply>, Fault> {
     match answer {
-        Err(fault) if fault.kind == FaultKind::Unreachable => Err(fault),
+        Err(fault) if matches!(fault.kind, FaultKind::Unreachable | FaultKind::Timeout) => Err(fault),
         answer => Ok(answer.ok()),
     }
 }

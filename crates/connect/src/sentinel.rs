@@ -8,7 +8,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fred::interfaces::{EventInterface, PubsubInterface};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -70,11 +69,11 @@ impl Sentinels {
     }
 
     /// Keeps it up to date for ever.
-    pub(crate) async fn watch(self: Arc<Self>, plan: Plan) {
+    pub(crate) async fn watch(self: Arc<Self>, plan: Arc<Plan>) {
         join_all((0..self.hosts.len()).map(|index| self.follow(index, &plan))).await;
     }
 
-    async fn follow(&self, index: usize, plan: &Plan) {
+    async fn follow(&self, index: usize, plan: &Arc<Plan>) {
         loop {
             let Err(fault) = Box::pin(self.listen(index, plan)).await;
             let text = format!("{}: {}", self.hosts[index], fault.text);
@@ -85,16 +84,15 @@ impl Sentinels {
     }
 
     /// Asks one sentinel again and again, until it fails.
-    async fn listen(&self, index: usize, plan: &Plan) -> Result<std::convert::Infallible, Fault> {
+    async fn listen(&self, index: usize, plan: &Arc<Plan>) -> Result<std::convert::Infallible, Fault> {
         let address = Address::Tcp(self.hosts[index].clone());
-        let (mut asking, mut hearing) = try_join!(Connection::open_in_time(plan, &address), Connection::open_in_time(plan, &address))?;
-        let mut messages = hearing.client.message_rx();
+        let (asking, hearing) = try_join!(Connection::open_in_time(plan, &address), Connection::open_in_time(plan, &address))?;
         let mut doubts = self.doubts.subscribe();
         let limit = plan.connection.connection_timeout;
         let late = |_| Fault::new(FaultKind::Timeout, format!("no answer within {limit:?}"));
-        timeout(limit, hearing.client.subscribe(SWITCHES)).await.map_err(late)??;
+        let mut messages = timeout(limit, hearing.subscribe(SWITCHES)).await.map_err(late)??;
         loop {
-            self.report(index, Ok(self.ask(&mut asking, plan).await?));
+            self.report(index, Ok(self.ask(&asking, plan).await?));
             sleep(SHORTEST).await;
             tokio::select! {
                 // Whatever it is, even that messages were lost: the answer to a question is what counts.
@@ -108,10 +106,10 @@ impl Sentinels {
 
     /// The address comes from the command that names the new master as soon as it is one; the epoch is asked for first, so that it is never
     /// newer than the address.
-    async fn ask(&self, connection: &mut Connection, plan: &Plan) -> Result<(u64, Host), Fault> {
-        let about = connection.ask_in_time(plan, Command::new("SENTINEL").text("MASTER").text(&self.master)).await?;
+    async fn ask(&self, connection: &Connection, plan: &Arc<Plan>) -> Result<(u64, Host), Fault> {
+        let about = connection.ask(plan, Command::new("SENTINEL").text("MASTER").text(&self.master)).await?;
         let command = Command::new("SENTINEL").text("GET-MASTER-ADDR-BY-NAME").text(&self.master);
-        let address = connection.ask_in_time(plan, command).await?.array()?;
+        let address = connection.ask(plan, command).await?.array()?;
         let [name, port] = &address[..] else {
             return Err(Fault::new(FaultKind::Config, format!("it knows no master named `{}`", self.master)));
         };

@@ -77,12 +77,12 @@ impl Site {
             Endpoint::Sentinel { hosts, master } => {
                 let sentinels = Arc::new(Sentinels::new(hosts.clone(), master.clone()));
                 let plan = plan(&server.of_sentinels(), Role::Commands, "unstale:sentinel")?;
-                let watcher = tokio::spawn(Arc::clone(&sentinels).watch(plan));
+                let watcher = tokio::spawn(Arc::clone(&sentinels).watch(Arc::new(plan)));
                 (Kind::Sentinel(sentinels), Some(watcher.abort_handle()))
             }
             Endpoint::Cluster { hosts } => {
                 let slots = Arc::new(Slots::new(hosts.clone()));
-                let watcher = tokio::spawn(Arc::clone(&slots).watch(plan(server, Role::Commands, "unstale:slots")?));
+                let watcher = tokio::spawn(Arc::clone(&slots).watch(Arc::new(plan(server, Role::Commands, "unstale:slots")?)));
                 (Kind::Cluster(slots), Some(watcher.abort_handle()))
             }
         };

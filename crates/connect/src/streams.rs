@@ -8,7 +8,7 @@ use unstale_events::{Entry, EntryId, Fields};
 
 use crate::client::Client;
 use crate::fault::{Fault, FaultKind};
-use crate::wire::{self, Command, Reply};
+use crate::wire::{Answer, Command, Reply};
 
 /// Which entries a consumer asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,13 +176,13 @@ impl Client {
             ReadFrom::New => command.text(">"),
             ReadFrom::After(id) => command.id(id),
         };
-        self.send(command).await.and_then(wire::read)
+        self.send(command).await.and_then(Answer::read)
     }
 
     /// Reads entries above an id without a group, waiting for the first if `block` is set (only on a [`crate::Role::Reader`]).
     pub async fn xread(&self, stream: &str, after: EntryId, count: usize, block: Option<Duration>) -> Result<Vec<Entry>, Fault> {
         let command = blocking(Command::new("XREAD").text("COUNT").number(count), block).text("STREAMS").stream(stream).id(after);
-        self.send(command).await.and_then(wire::read)
+        self.send(command).await.and_then(Answer::read)
     }
 
     /// How many entries are pending, and with whom.
@@ -217,7 +217,7 @@ impl Client {
             return Ok(Vec::new());
         }
         let command = Command::new("XCLAIM").stream(stream).text(group).text(consumer).number(min_idle.as_millis()).ids(ids);
-        self.send(command).await.and_then(wire::entries)
+        self.send(command).await.and_then(Answer::entries)
     }
 
     /// Sets how often pending entries count as delivered, and makes them this consumer's; sets their idle time to zero. Returns those
@@ -319,13 +319,13 @@ impl Client {
     /// Entries from one id to another, both included, the lowest first; `None` is the end of the stream.
     pub async fn xrange(&self, stream: &str, from: EntryId, to: Option<EntryId>, count: usize) -> Result<Vec<Entry>, Fault> {
         let command = highest(Command::new("XRANGE").stream(stream).id(from), to);
-        self.send(command.text("COUNT").number(count)).await.and_then(wire::entries)
+        self.send(command.text("COUNT").number(count)).await.and_then(Answer::entries)
     }
 
     /// The same, the highest first: from `to` down to `from`.
     pub async fn xrevrange(&self, stream: &str, to: Option<EntryId>, from: EntryId, count: usize) -> Result<Vec<Entry>, Fault> {
         let command = highest(Command::new("XREVRANGE").stream(stream), to).id(from);
-        self.send(command.text("COUNT").number(count)).await.and_then(wire::entries)
+        self.send(command.text("COUNT").number(count)).await.and_then(Answer::entries)
     }
 
     /// Removes entries from a stream; returns how many there were.

@@ -5,7 +5,8 @@ use redis_protocol::resp2::decode::decode_bytes;
 use unstale_events::Entry;
 
 use crate::fault::{Fault, FaultKind};
-use crate::wire::{self, Reply};
+use crate::resp::Scan;
+use crate::wire::{Answer, Reply};
 use crate::{commands, streams};
 
 /// What an answer's content is recognized by, should it be told.
@@ -17,15 +18,11 @@ const SECRET: &str = "secret";
 /// # Panics
 /// If what must hold doesn't.
 pub fn look_into(bytes: &[u8]) -> Option<Reply> {
+    own(bytes);
     let (frame, _) = decode_bytes(&Bytes::copy_from_slice(bytes)).ok()??;
-    let frame = wire::accepted(frame.into_resp3()).ok()?;
-    let reply = wire::reply(frame.clone());
-    for entries in [wire::read(frame.clone()), wire::entries(frame)] {
-        let size = |entry: &Entry| entry.fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if let Some(entries) = discreet(entries) {
-            assert!(entries.iter().map(size).sum::<usize>() <= bytes.len(), "nothing is told twice");
-        }
-    }
+    let answer = Answer::Frame(frame.into_resp3()).accepted().ok()?;
+    entries(&answer, bytes.len());
+    let reply = discreet(answer.reply())?;
     let groups = discreet(streams::groups(reply.clone()));
     assert!(groups.is_none_or(|groups| groups.len() <= bytes.len()));
     discreet(streams::pending_summary(reply.clone()));
@@ -35,6 +32,30 @@ pub fn look_into(bytes: &[u8]) -> Option<Reply> {
     discreet(commands::page(reply.clone()));
     discreet(commands::time(reply.clone()));
     Some(reply)
+}
+
+/// The same, taken apart by ourselves: all at once, and byte by byte.
+fn own(bytes: &[u8]) {
+    let mut scan = Scan::new();
+    let at_once = scan.go_on(bytes).map(|end| end.map(|end| scan.finish(Bytes::copy_from_slice(&bytes[..end]))));
+    let mut scan = Scan::new();
+    let ends: Result<Vec<_>, Fault> = (0..=bytes.len()).map(|end| scan.go_on(&bytes[..end])).collect();
+    assert_eq!(at_once.as_ref().map_or(None, Option::as_ref).is_some(), ends.is_ok_and(|ends| ends.iter().any(Option::is_some)));
+    let Some(Some(answer)) = discreet(at_once) else { return };
+    let answer = Answer::Own(answer);
+    if let Ok(answer) = answer.accepted() {
+        entries(&answer, bytes.len());
+        discreet(answer.reply());
+    }
+}
+
+fn entries(answer: &Answer, bytes: usize) {
+    for entries in [answer.clone().read(), answer.clone().entries()] {
+        let size = |entry: &Entry| entry.fields.iter().flatten().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if let Some(entries) = discreet(entries) {
+            assert!(entries.iter().map(size).sum::<usize>() <= bytes, "nothing is told twice");
+        }
+    }
 }
 
 /// Whatever is wrong with an answer is told without its content, which may be a key.

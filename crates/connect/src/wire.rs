@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use fred::types::{ClusterHash, CustomCommand, Resp3Frame, Value};
 use unstale_events::{Entry, EntryId, Fields};
 
 use crate::fault::{Fault, FaultKind};
+use crate::resp;
 
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl Reply {
 #[derive(Debug, Clone)]
 pub(crate) struct Command {
     name: Bytes,
-    args: Vec<Value>,
+    args: Vec<Bytes>,
     /// Where the first key stands, by which a cluster routes.
     key: Option<usize>,
     /// Set if the server may let the answer wait.
@@ -107,7 +108,7 @@ impl Command {
     }
 
     pub(crate) fn arg(mut self, arg: impl Into<Bytes>) -> Self {
-        self.args.push(Value::Bytes(arg.into()));
+        self.args.push(arg.into());
         self
     }
 
@@ -124,7 +125,7 @@ impl Command {
     }
 
     pub(crate) fn args(mut self, args: impl IntoIterator<Item = Bytes>) -> Self {
-        self.args.extend(args.into_iter().map(Value::Bytes));
+        self.args.extend(args);
         self
     }
 
@@ -165,30 +166,88 @@ impl Command {
 
     /// Replaces the first argument.
     pub(crate) fn with_first(mut self, arg: Bytes) -> Self {
-        self.args[0] = Value::Bytes(arg);
+        self.args[0] = arg;
         self
     }
 
     pub(crate) fn into_parts(self) -> Result<(CustomCommand, Vec<Value>), Fault> {
         let name = std::str::from_utf8(&self.name).map_err(|_| Fault::new(FaultKind::Unsupported, "the name of a command is text"))?;
         let hash = self.key.map_or(ClusterHash::Random, ClusterHash::Offset);
-        Ok((CustomCommand::new(name, hash, self.block.is_some()), self.args))
+        Ok((CustomCommand::new(name, hash, self.block.is_some()), self.args.into_iter().map(Value::Bytes).collect()))
+    }
+
+    /// As it goes over a socket of our own.
+    pub(crate) fn encode(&self) -> Bytes {
+        let words = || std::iter::once(&self.name).chain(&self.args);
+        let mut bytes = BytesMut::with_capacity(words().map(|word| word.len() + 16).sum());
+        let mut digits = itoa::Buffer::new();
+        let mut length = |bytes: &mut BytesMut, kind, number: usize| {
+            bytes.put_u8(kind);
+            bytes.extend_from_slice(digits.format(number).as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        };
+        length(&mut bytes, b'*', words().count());
+        for word in words() {
+            length(&mut bytes, b'$', word.len());
+            bytes.extend_from_slice(word);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.freeze()
     }
 }
 
 /// What the server answered, not yet looked into.
-pub(crate) type Frame = Resp3Frame;
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// From the client library.
+    Frame(Frame),
+    /// From a socket of our own.
+    Own(resp::Answer),
+}
 
-/// The answer, or the fault if it is an error.
-pub(crate) fn accepted(frame: Frame) -> Result<Frame, Fault> {
-    match frame {
-        Frame::SimpleError { data, .. } => Err(Fault::from_server(&data)),
-        Frame::BlobError { data, .. } => Err(Fault::from_server(&String::from_utf8_lossy(&data))),
-        frame => Ok(frame),
+impl Answer {
+    /// The answer, or the fault if it is an error.
+    pub(crate) fn accepted(self) -> Result<Self, Fault> {
+        let fault = match &self {
+            Self::Frame(Frame::SimpleError { data, .. }) => Some(Fault::from_server(data)),
+            Self::Frame(Frame::BlobError { data, .. }) => Some(Fault::from_server(&String::from_utf8_lossy(data))),
+            Self::Frame(_) => None,
+            Self::Own(answer) => answer.fault(),
+        };
+        fault.map_or(Ok(self), Err)
+    }
+
+    pub(crate) fn reply(self) -> Result<Reply, Fault> {
+        match self {
+            Self::Frame(frame) => Ok(reply(frame)),
+            Self::Own(answer) => answer.reply(),
+        }
+    }
+
+    /// The entries of one stream in the answer to XREADGROUP and XREAD; none if the wait ended empty.
+    pub(crate) fn read(self) -> Result<Vec<Entry>, Fault> {
+        match self {
+            Self::Frame(frame) => read(frame),
+            Self::Own(answer) => answer.read(),
+        }
+    }
+
+    /// The entries of a list as XRANGE and XCLAIM give it. Redis 6.2 claims entries without a body as bare nils, which say nothing: left out.
+    pub(crate) fn entries(self) -> Result<Vec<Entry>, Fault> {
+        match self {
+            Self::Frame(frame) => entries(frame),
+            Self::Own(answer) => answer.entries(),
+        }
     }
 }
 
-pub(crate) fn reply(frame: Frame) -> Reply {
+pub(crate) fn malformed() -> Fault {
+    Fault::new(FaultKind::Protocol, "expected an entry: an id and its fields")
+}
+
+type Frame = Resp3Frame;
+
+fn reply(frame: Frame) -> Reply {
     match frame {
         Frame::Number { data, .. } => Reply::Int(data),
         Frame::BlobString { data, .. } | Frame::SimpleString { data, .. } => Reply::Bulk(data),
@@ -216,8 +275,7 @@ fn bytes(frame: Frame) -> Option<Bytes> {
     }
 }
 
-/// The entries of one stream in the answer to XREADGROUP and XREAD; none if the wait ended empty.
-pub(crate) fn read(frame: Frame) -> Result<Vec<Entry>, Fault> {
+fn read(frame: Frame) -> Result<Vec<Entry>, Fault> {
     let stream = items(frame).and_then(|mut streams| streams.pop());
     match stream.and_then(items).and_then(|mut stream| stream.pop()) {
         Some(list) => entries(list),
@@ -225,14 +283,12 @@ pub(crate) fn read(frame: Frame) -> Result<Vec<Entry>, Fault> {
     }
 }
 
-/// The entries of a list as XRANGE and XCLAIM give it. Redis 6.2 claims entries without a body as bare nils, which say nothing: left out.
-pub(crate) fn entries(frame: Frame) -> Result<Vec<Entry>, Fault> {
+fn entries(frame: Frame) -> Result<Vec<Entry>, Fault> {
     let list = items(frame).unwrap_or_default();
     list.into_iter().filter_map(|frame| items(frame).map(entry)).collect()
 }
 
 fn entry(parts: Vec<Frame>) -> Result<Entry, Fault> {
-    let malformed = || Fault::new(FaultKind::Protocol, "expected an entry: an id and its fields");
     let mut parts = parts.into_iter();
     let id = parts.next().and_then(bytes).ok_or_else(malformed)?;
     let id = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok()).ok_or_else(malformed)?;

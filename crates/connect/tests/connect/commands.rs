@@ -184,10 +184,12 @@ async fn rights_can_be_asked_for_without_using_them() {
 #[tokio::test]
 async fn it_connects_by_unix_socket_to_the_database_of_its_url() {
     let redis = Redis::builder().unix().start().await;
-    let client = connect(&format!("unix://{}?db=3", redis.socket().display()), crate::Role::Commands).await;
-    client.xadd("s", &fields(&[("a", "1")])).await.unwrap();
     let mut resp = redis.resp();
     resp.cmd(&["SELECT", "3"]);
-    assert_eq!(resp.cmd(&["XLEN", "s"]).int(), 1);
-    assert!(resp.cmd(&["CLIENT", "LIST"]).text().contains("name=test"));
+    for (role, added) in crate::ROLES.into_iter().zip(1..) {
+        let client = connect(&format!("unix://{}?db=3", redis.socket().display()), role).await;
+        client.xadd("s", &fields(&[("a", "1")])).await.unwrap();
+        assert_eq!(resp.cmd(&["XLEN", "s"]).int(), added);
+        assert!(resp.cmd(&["CLIENT", "LIST"]).text().contains("name=test"));
+    }
 }

@@ -3,7 +3,7 @@
 use unstale_connect::{Client, Fault, FaultKind, Link, Role, Script, Secret};
 use unstale_testkit::{Redis, wait_until};
 
-use crate::{LONG, bytes, connect, fields, server, start};
+use crate::{LONG, ROLES, bytes, connect, fields, server, start};
 
 /// Waits until the link is down for a reason of this kind.
 async fn down(client: &Client, kind: FaultKind) -> Fault {
@@ -14,11 +14,11 @@ async fn down(client: &Client, kind: FaultKind) -> Fault {
     why
 }
 
-async fn as_user(redis: &Redis, rules: &[&str]) -> Client {
+async fn as_user(redis: &Redis, rules: &[&str], role: Role) -> Client {
     redis.cmd(&[&["ACL", "SETUSER", "app", "reset", "on", ">pw"], rules].concat());
     let mut server = server(&redis.url());
     (server.username, server.password) = (Some("app".to_owned()), Some(Secret::new("pw").into()));
-    let client = Client::open(&server, Role::Commands, "test").unwrap();
+    let client = Client::open(&server, role, "test").unwrap();
     client.ready(LONG).await.unwrap();
     client
 }
@@ -26,7 +26,7 @@ async fn as_user(redis: &Redis, rules: &[&str]) -> Client {
 #[tokio::test]
 async fn a_missing_right_is_named() {
     let redis = Redis::start().await;
-    let client = as_user(&redis, &["~product:*", "resetchannels", "&allowed", "+@all", "-unlink", "-xinfo"]).await;
+    let client = as_user(&redis, &["~product:*", "resetchannels", "&allowed", "+@all", "-unlink", "-xinfo"], Role::Commands).await;
     let right = |fault: Fault| {
         assert!(fault.is_denied() && fault.is_transient(), "{fault}");
         fault.missing_right().unwrap()
@@ -45,23 +45,27 @@ async fn a_missing_right_is_named() {
 #[tokio::test]
 async fn the_least_rights_are_enough_to_connect() {
     let redis = Redis::start().await;
-    let client = as_user(&redis, &["~s", "+xlen"]).await;
-    assert_eq!(client.xlen("s").await.unwrap(), 0);
+    for role in ROLES {
+        let client = as_user(&redis, &["~s", "+xlen"], role).await;
+        assert_eq!(client.xlen("s").await.unwrap(), 0);
+    }
 }
 
 #[tokio::test]
 async fn wrong_credentials_show_in_the_link() {
     let redis = Redis::builder().args(["--requirepass", "right"]).start().await;
-    let none = Client::open(&server(&redis.url()), Role::Commands, "test").unwrap();
-    down(&none, FaultKind::Unauthenticated).await;
-    let mut server = server(&redis.url());
-    server.password = Some(Secret::new("wrong").into());
-    let wrong = Client::open(&server, Role::Commands, "test").unwrap();
-    let why = down(&wrong, FaultKind::Unauthenticated).await;
-    assert!(!why.to_string().contains("wrong"), "{why}");
-    server.password = Some(Secret::new("right").into());
-    let right = Client::open(&server, Role::Commands, "test").unwrap();
-    right.ready(LONG).await.unwrap();
+    for role in ROLES {
+        let none = Client::open(&server(&redis.url()), role, "test").unwrap();
+        down(&none, FaultKind::Unauthenticated).await;
+        let mut server = server(&redis.url());
+        server.password = Some(Secret::new("wrong").into());
+        let wrong = Client::open(&server, role, "test").unwrap();
+        let why = down(&wrong, FaultKind::Unauthenticated).await;
+        assert!(!why.to_string().contains("wrong"), "{why}");
+        server.password = Some(Secret::new("right").into());
+        let right = Client::open(&server, role, "test").unwrap();
+        right.ready(LONG).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -118,9 +122,10 @@ async fn a_server_that_loads_its_data_is_waited_for() {
     resp.cmd(&["SAVE"]);
     redis.kill();
     redis.launch();
-    let client = Client::open(&server(&redis.url()), Role::Commands, "test").unwrap();
-    down(&client, FaultKind::Loading).await;
+    let [client, reading] = ROLES.map(|role| Client::open(&server(&redis.url()), role, "test").unwrap());
+    tokio::join!(down(&client, FaultKind::Loading), down(&reading, FaultKind::Loading));
     client.ready(LONG).await.unwrap();
+    reading.ready(LONG).await.unwrap();
     assert_eq!(client.unlink(vec![bytes("k0:0")]).await.unwrap(), 1);
 }
 

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
 use unstale_connect::{Client, FaultKind, Link, ReadGroup, Role};
 use unstale_testkit::{Fault, FaultProxy, Redis, wait_until};
 
 use crate::group::blocked_read;
-use crate::{BLOCK, LONG, NEW, PENDING, bytes, connect, fields, group, reader, server, start};
+use crate::{BLOCK, LONG, NEW, PENDING, ROLES, bytes, connect, fields, group, reader, server, start};
 
 async fn generation(client: &Client, above: u64) -> u64 {
     let mut link = client.link();
@@ -211,9 +212,9 @@ async fn a_refused_connection_is_tried_again() {
 async fn a_connection_cut_while_it_is_made_is_made_again() {
     let redis = Redis::start().await;
     let proxy = FaultProxy::start(redis.address()).await;
-    for bytes in (0..=160).step_by(4) {
+    for (bytes, role) in (0..=160).step_by(4).zip(ROLES.into_iter().cycle()) {
         proxy.set(Fault::CutAfter(bytes));
-        let client = Client::open(&server(&proxy.url()), Role::Commands, "cut").unwrap();
+        let client = Client::open(&server(&proxy.url()), role, "cut").unwrap();
         let mut link = client.link();
         let first_cut = tokio::time::timeout(LONG, link.wait_for(|link| !format!("{link:?}").contains("not connected yet"))).await;
         first_cut.unwrap().unwrap();
@@ -224,8 +225,23 @@ async fn a_connection_cut_while_it_is_made_is_made_again() {
                 client.ready(LONG).await.unwrap();
             }
         };
-        tokio::time::timeout(LONG, came_back).await.unwrap_or_else(|_| panic!("cut after {bytes} bytes, it stays down"));
+        tokio::time::timeout(LONG, came_back).await.unwrap_or_else(|_| panic!("{role:?}: cut after {bytes} bytes, it stays down"));
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_redis_is_given_up_with_the_reason() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Whoever asked is gone if this fails.
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let client = Client::open(&server(&url), Role::Reader { block: BLOCK }, "test").unwrap();
+    let told = |link: &Link| matches!(link, Link::Down { why, .. } if why.kind == FaultKind::Protocol && why.text.contains("isn't RESP"));
+    tokio::time::timeout(LONG, client.link().wait_for(told)).await.unwrap_or_else(|_| panic!("{:?}", client.link().borrow())).unwrap();
 }
 
 /// Nobody uses it, and the system's own probes are answered: by the proxy.
@@ -292,10 +308,11 @@ async fn a_closed_client_stays_closed_and_says_so() {
 /// Many tasks on one connection: each gets its own answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_never_mixed_up() {
-    let (_redis, client) = start().await;
+    let (redis, client) = start().await;
+    let clients = [client, reader(&redis.url()).await];
     let tasks: Vec<_> = (0..32)
         .map(|task| {
-            let client = client.clone();
+            let client = clients[task % 2].clone();
             tokio::spawn(async move {
                 for number in 0..200 {
                     let text = bytes(&format!("{task}:{number}"));

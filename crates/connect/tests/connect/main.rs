@@ -21,6 +21,9 @@ use unstale_testkit::Redis;
 const LONG: Duration = Duration::from_secs(30);
 const BLOCK: Duration = Duration::from_secs(10);
 
+/// What connections are for. Each is made in a way of its own, and must be as good.
+const ROLES: [Role; 2] = [Role::Commands, Role::Reader { block: BLOCK }];
+
 /// A server by URL whose timeouts are short enough for a test that waits for them, and long enough for a loaded machine.
 fn server(url: &str) -> Server {
     let mut server: Server = url.parse().unwrap();

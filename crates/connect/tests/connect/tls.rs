@@ -3,7 +3,7 @@
 use unstale_connect::{Client, FaultKind, Link, Password, Role, Server};
 use unstale_testkit::{Certificates, Redis, server_has_tls, wait_until};
 
-use crate::{LONG, server};
+use crate::{LONG, ROLES, server};
 
 /// A server that shows a certificate and wants one.
 async fn both_show_one(files: &Certificates) -> Redis {
@@ -20,8 +20,8 @@ fn with(url: &str, files: &Certificates) -> Server {
 }
 
 /// Why there is no connection.
-async fn refused(server: &Server) -> (FaultKind, String) {
-    let client = Client::open(server, Role::Commands, "test").unwrap();
+async fn refused(server: &Server, role: Role) -> (FaultKind, String) {
+    let client = Client::open(server, role, "test").unwrap();
     let told = || async {
         match &*client.link().borrow() {
             Link::Down { why, .. } if why.text != "not connected yet" => Ok((why.kind, why.text.clone())),
@@ -53,8 +53,10 @@ async fn what_is_wrong_with_a_certificate_is_told_with_what_to_do() {
         (untrusted, "it doesn't trust our certificate: let `cert` and `key` name one"),
         (nobody, "it wants to see a certificate: let `cert` and `key` name one"),
     ] {
-        let (kind, text) = refused(&server).await;
-        assert!(kind == FaultKind::Config && text.contains(told), "{kind:?} {text}");
+        for role in ROLES {
+            let (kind, text) = refused(&server, role).await;
+            assert!(kind == FaultKind::Config && text.contains(told), "{role:?} {kind:?} {text}");
+        }
     }
 }
 
@@ -76,8 +78,10 @@ async fn certificates_that_were_renewed_are_used_for_the_next_connection() {
         eprintln!("skipped: this server takes its certificate and its key one after the other, and neither without the other");
         return;
     }
-    let client = Client::open(&with(&redis.url(), &files), Role::Commands, "test").unwrap();
-    client.ready(LONG).await.unwrap();
+    let clients = ROLES.map(|role| Client::open(&with(&redis.url(), &files), role, "test").unwrap());
+    for client in &clients {
+        client.ready(LONG).await.unwrap();
+    }
     // Another authority, and new certificates for both sides.
     files.renew(&Certificates::new());
     let file = |name: &str| files.path(name).display().to_string();
@@ -85,12 +89,20 @@ async fn certificates_that_were_renewed_are_used_for_the_next_connection() {
     let words = ["CONFIG", "SET"].map(str::to_owned).into_iter().chain(config.into_iter().flat_map(|(name, file)| [name.to_owned(), file]));
     redis.cmd(&words.collect::<Vec<_>>());
     redis.cmd(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-    again(&client).await;
-    client.ping().await.unwrap();
+    for client in &clients {
+        again(client).await;
+        client.ping().await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_password_that_was_changed_in_its_file_is_used_for_the_next_connection() {
+    for role in ROLES {
+        a_password_is_changed(role).await;
+    }
+}
+
+async fn a_password_is_changed(role: Role) {
     let redis = Redis::start().await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("password");
@@ -98,7 +110,7 @@ async fn a_password_that_was_changed_in_its_file_is_used_for_the_next_connection
     redis.cmd(&["ACL", "SETUSER", "app", "on", ">first", "~*", "+@all"]);
     let mut server = server(&redis.url());
     (server.username, server.password) = (Some("app".to_owned()), Some(Password::File(file.clone())));
-    let client = Client::open(&server, Role::Commands, "test").unwrap();
+    let client = Client::open(&server, role, "test").unwrap();
     client.ready(LONG).await.unwrap();
     redis.cmd(&["ACL", "SETUSER", "app", "resetpass", ">second"]);
     redis.cmd(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
@@ -125,9 +137,11 @@ async fn a_private_authority_and_a_client_certificate_are_enough() {
     let redis = both_show_one(&files).await;
     let server = with(&redis.url(), &files);
     assert_eq!(server.problems(), Vec::<String>::new());
-    let client = Client::open(&server, Role::Commands, "test").unwrap();
-    client.ready(LONG).await.unwrap();
-    client.ping().await.unwrap();
+    for role in ROLES {
+        let client = Client::open(&server, role, "test").unwrap();
+        client.ready(LONG).await.unwrap();
+        client.ping().await.unwrap();
+    }
 }
 
 #[test]
