@@ -1,10 +1,13 @@
 //! What a receiver is told: a notice of the log, made ready to be passed on, or that he has to drop everything.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_json::{Map, Value};
-use unstale_events::{Cause, Entry, EntryId, Notice, Position};
+use unstale_events::notice::VERSION;
+use unstale_events::{Cause, Entry, EntryId, Position, Priority};
 
 /// The cache that means all of them.
 const ALL: &str = "*";
@@ -61,15 +64,15 @@ impl Told {
 
     /// A notice of the log. One in a form that isn't known may mean anything, so it asks to drop everything.
     pub(crate) fn read(at: Position, entry: &Entry) -> Self {
-        let Some(text) = field(entry, b"notice") else { return Self::flush_all(at) };
-        match Notice::from_json(text) {
+        let Some(text) = field(entry, b"notice").and_then(|text| std::str::from_utf8(text).ok()) else { return Self::flush_all(at) };
+        match serde_json::from_str::<Head>(text) {
             // An array of a notice's members in their order would do for the parser, too.
-            Ok(notice) if notice.is_known() && text.trim_ascii_start().starts_with(b"{") => Self::known(at, notice, text),
+            Ok(notice) if notice.v == VERSION && text.trim_ascii_start().starts_with('{') => Self::known(at, notice, text.as_bytes()),
             _ => Self::flush_all(at),
         }
     }
 
-    fn known(at: Position, notice: Notice, text: &[u8]) -> Self {
+    fn known(at: Position, notice: Head, text: &[u8]) -> Self {
         let kind = if notice.flush.is_empty() { Kind::Drop } else { Kind::Flush };
         let is_request = notice.cause.as_deref() == Some(Cause::Request.name());
         let (prev, json) = (notice.prev, complete(at, &notice, text));
@@ -102,8 +105,61 @@ impl Told {
     }
 }
 
+/// A [`unstale_events::Notice`] as far as it is of interest here: of its keys and names only that they are texts, so that none takes memory.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Head {
+    v: u32,
+    id: Option<EntryId>,
+    seq: Option<u64>,
+    prev: Option<EntryId>,
+    origin: Text,
+    at: u64,
+    priority: Option<Priority>,
+    drop: Vec<Drop>,
+    flush: Vec<String>,
+    cause: Option<String>,
+    events: Vec<EntryId>,
+    events_total: u64,
+    correlation_ids: Vec<Text>,
+    operations: Vec<Text>,
+    confirm: bool,
+}
+
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "of these only the form is looked at")]
+struct Drop {
+    cache: String,
+    #[serde(default)]
+    keys: Vec<Text>,
+    #[serde(default)]
+    patterns: Vec<Text>,
+}
+
+/// Any text, forgotten.
+#[derive(Default)]
+struct Text;
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Self)
+    }
+}
+
+impl Visitor<'_> for Text {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
+        Ok(Self)
+    }
+}
+
 /// The notice as the log has it, and its id, on one line.
-fn complete(at: Position, notice: &Notice, text: &[u8]) -> Bytes {
+fn complete(at: Position, notice: &Head, text: &[u8]) -> Bytes {
     if notice.id.is_none() && notice.seq == Some(at.seq) {
         return with_id(at, text);
     }
@@ -152,7 +208,7 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use unstale_events::EntryId;
+    use unstale_events::{EntryId, Notice};
 
     use super::*;
 
