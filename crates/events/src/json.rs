@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::plain;
 use crate::value::Value;
 
 /// How deep arrays and objects may nest, in JSON and in `MessagePack`. Far more than events need, far less than a stack holds.
@@ -14,6 +15,11 @@ pub(crate) const MAX_DEPTH: usize = 64;
 
 /// The names and unparsed values of a JSON object, added to `entries` with `wrap`; an error's text names a position, never a value.
 pub(crate) fn object<'a, T>(text: &'a str, wrap: fn(Cow<'a, str>, &'a str) -> T, entries: &mut Vec<T>) -> Result<(), String> {
+    let before = entries.len();
+    if plain::members(text, MAX_DEPTH - 1, |name, text| entries.push(wrap(Cow::Borrowed(name), text))).is_some() {
+        return Ok(());
+    }
+    entries.truncate(before);
     if too_deep(text) {
         return Err(format!("nested deeper than {MAX_DEPTH}"));
     }

@@ -12,6 +12,7 @@ pub mod json;
 mod msgpack;
 pub mod names;
 pub mod notice;
+mod plain;
 pub mod publish;
 pub mod target;
 pub mod value;
