@@ -46,16 +46,15 @@ impl Scan {
     /// Goes on as far as the bytes reach, of which more have come since the last time. Returns the answer's length once all of it is there.
     pub(crate) fn go_on(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         while self.missing > 0 {
-            let Some(line) = line(bytes, self.at)? else {
+            let Some((mark, end)) = value(bytes, self.at)? else {
                 self.least = bytes.len() + 1;
                 return Ok(None);
             };
-            let (mark, end) = value(bytes, self.at, line)?;
             if end > bytes.len() {
                 self.least = end;
                 return Ok(None);
             }
-            if bytes[line + 1] != b'\n' || !bytes[..end].ends_with(b"\r\n") {
+            if !bytes[..end].ends_with(b"\r\n") {
                 return Err(unreadable());
             }
             let inner = if let Mark::List(inner) = mark { inner as usize } else { 0 };
@@ -77,52 +76,64 @@ impl Scan {
     }
 }
 
-/// Where a value's first line ends.
-fn line(bytes: &[u8], at: usize) -> Result<Option<usize>, Fault> {
-    let rest = bytes.get(at..).unwrap_or_default();
+/// The value that begins at `at`, and where it ends, which may be further than the bytes reach; `None` if not even its first line is there.
+fn value(bytes: &[u8], at: usize) -> Result<Option<(Mark, usize)>, Fault> {
+    let Some(kind) = bytes.get(at) else { return Ok(None) };
+    if matches!(kind, b'+' | b'-') {
+        return line(bytes, *kind, at + 1);
+    }
+    let Some((number, next)) = number(bytes, at + 1)? else { return Ok(None) };
+    let mark = || match kind {
+        b'$' => match usize::try_from(number) {
+            Ok(length) => {
+                let end = next.checked_add(length)?;
+                Some((Mark::Text(position(next)?, position(end)?), end + 2))
+            }
+            Err(_) => Some((Mark::Nil, next)),
+        },
+        b'*' => Some((u32::try_from(number).map_or(Mark::Nil, Mark::List), next)),
+        b':' => Some((Mark::Int(number), next)),
+        _ => None,
+    };
+    mark().map(Some).ok_or_else(unreadable)
+}
+
+/// A value that is one line of text.
+fn line(bytes: &[u8], kind: u8, start: usize) -> Result<Option<(Mark, usize)>, Fault> {
+    let rest = &bytes[start..];
     match rest.iter().take(LONGEST_LINE).position(|byte| *byte == b'\r') {
-        Some(length) => Ok(Some(at + length)),
+        Some(length) => {
+            let end = start + length;
+            let (from, to) = position(start).zip(position(end)).ok_or_else(unreadable)?;
+            Ok(Some((if kind == b'+' { Mark::Text(from, to) } else { Mark::Error(from, to) }, end + 2)))
+        }
         None if rest.len() < LONGEST_LINE => Ok(None),
         None => Err(unreadable()),
     }
 }
 
-/// The value whose first line is from `at` to `line`, and where it ends.
-fn value(bytes: &[u8], at: usize, line: usize) -> Result<(Mark, usize), Fault> {
-    let (start, next) = (at + 1, line + 2);
-    let text = |start, end| Some((position(start)?, position(end)?));
-    let number = || number(bytes.get(start..line)?);
-    let read = || match bytes[at] {
-        b'$' => match usize::try_from(number()?) {
-            Ok(length) => {
-                let end = next.checked_add(length)?;
-                let (start, inner) = text(next, end)?;
-                Some((Mark::Text(start, inner), end + 2))
-            }
-            Err(_) => Some((Mark::Nil, next)),
-        },
-        b'*' => Some((u32::try_from(number()?).map_or(Mark::Nil, Mark::List), next)),
-        b':' => Some((Mark::Int(number()?), next)),
-        b'+' => text(start, line).map(|(start, end)| (Mark::Text(start, end), next)),
-        b'-' => text(start, line).map(|(start, end)| (Mark::Error(start, end), next)),
-        _ => None,
-    };
-    read().ok_or_else(unreadable)
+/// The number that begins at `at`, and where the next line begins.
+fn number(bytes: &[u8], at: usize) -> Result<Option<(i64, usize)>, Fault> {
+    let negative = bytes.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    let (mut number, mut at) = (0_i64, first);
+    loop {
+        let digit = match bytes.get(at) {
+            Some(byte @ b'0'..=b'9') => i64::from(byte - b'0'),
+            Some(b'\r') if at > first => return Ok(Some((number, at + 2))),
+            None => return Ok(None),
+            Some(_) => return Err(unreadable()),
+        };
+        let ten = number.checked_mul(10);
+        let next = ten.and_then(|ten| if negative { ten.checked_sub(digit) } else { ten.checked_add(digit) });
+        number = next.ok_or_else(unreadable)?;
+        at += 1;
+    }
 }
 
 /// Marks are small: no answer of four gigabytes is read.
 fn position(at: usize) -> Option<u32> {
     u32::try_from(at).ok()
-}
-
-fn number(digits: &[u8]) -> Option<i64> {
-    let (negative, digits) = digits.strip_prefix(b"-").map_or((false, digits), |digits| (true, digits));
-    let add = |number: i64, byte: &u8| {
-        let digit = byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
-        let ten = number.checked_mul(10)?;
-        if negative { ten.checked_sub(digit) } else { ten.checked_add(digit) }
-    };
-    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
 }
 
 fn unreadable() -> Fault {

@@ -131,13 +131,15 @@ impl Command {
 
     /// Many ids, cut out of one buffer.
     pub(crate) fn ids(self, ids: &[EntryId]) -> Self {
-        let mut buffer = BytesMut::with_capacity(ids.len() * 20);
-        self.args(ids.iter().map(|id| {
-            use std::fmt::Write;
-            // Writing to a growing buffer can't fail.
-            let _ = write!(buffer, "{id}");
-            buffer.split().freeze()
-        }))
+        let mut text = String::with_capacity(ids.len() * 20);
+        let mut ends = Vec::with_capacity(ids.len());
+        for id in ids {
+            id.push(&mut text);
+            ends.push(text.len());
+        }
+        let text = Bytes::from(text);
+        let starts = std::iter::once(&0).chain(&ends);
+        self.args(starts.zip(&ends).map(|(start, end)| text.slice(*start..*end)))
     }
 
     pub(crate) fn key(mut self, key: impl Into<Bytes>) -> Self {

@@ -1,6 +1,7 @@
 //! Stream entries as Redis gives them: an id, and fields that nobody has looked into yet.
 
-use std::fmt::{self, Write};
+use std::convert::Infallible;
+use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -29,6 +30,21 @@ impl EntryId {
         }
     }
 
+    /// Appends what is displayed; a batch writes the ids of all its entries.
+    pub fn push(self, out: &mut String) {
+        let Ok(()) = self.write(|part| {
+            out.push_str(part);
+            Ok::<_, Infallible>(())
+        });
+    }
+
+    fn write<E>(self, mut write: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
+        let mut digits = itoa::Buffer::new();
+        write(digits.format(self.ms))?;
+        write("-")?;
+        write(digits.format(self.seq))
+    }
+
     /// The smallest id above this one; above [`EntryId::MAX`] there is none, and it stays.
     #[must_use]
     pub fn next(self) -> Self {
@@ -42,10 +58,7 @@ impl EntryId {
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = itoa::Buffer::new();
-        f.write_str(digits.format(self.ms))?;
-        f.write_char('-')?;
-        f.write_str(digits.format(self.seq))
+        self.write(|part| f.write_str(part))
     }
 }
 
@@ -124,6 +137,9 @@ mod tests {
         for id in [EntryId::ZERO, EntryId::MAX, EntryId { ms: 1_789_000_000_123, seq: 40 }] {
             assert_eq!(id.to_string().parse(), Ok(id));
             assert_eq!(id.to_string(), format!("{}-{}", id.ms, id.seq));
+            let mut pushed = String::from("id ");
+            id.push(&mut pushed);
+            assert_eq!(pushed, format!("id {id}"));
         }
         assert_eq!("7".parse(), Ok(EntryId { ms: 7, seq: 0 }));
         for text in ["", "-", "1-", "-1", "1-1-1", "+1-1", "1-x", "18446744073709551616-0", "1 -1"] {

@@ -125,7 +125,9 @@ impl<'a> Event<'a> {
 }
 
 fn find<'l, 'a>(attributes: &'l [Attribute<'a>], name: &str) -> Option<&'l Raw<'a>> {
-    attributes.iter().find(|attribute| same_name(&attribute.name, name)).map(|attribute| &attribute.raw)
+    // Those of equal names have equal values, so any will do: most are spelled as they are asked for.
+    let found = attributes.iter().find(|attribute| attribute.name == name);
+    found.or_else(|| attributes.iter().find(|attribute| same_name(&attribute.name, name))).map(|attribute| &attribute.raw)
 }
 
 fn json_attribute<'a>(name: Cow<'a, str>, text: &'a str) -> Attribute<'a> {

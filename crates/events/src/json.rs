@@ -14,7 +14,7 @@ use crate::value::Value;
 pub(crate) const MAX_DEPTH: usize = 64;
 
 /// The names and unparsed values of a JSON object, added to `entries` with `wrap`; an error's text names a position, never a value.
-pub(crate) fn object<'a, T>(text: &'a str, wrap: fn(Cow<'a, str>, &'a str) -> T, entries: &mut Vec<T>) -> Result<(), String> {
+pub(crate) fn object<'a, T>(text: &'a str, wrap: impl Fn(Cow<'a, str>, &'a str) -> T, entries: &mut Vec<T>) -> Result<(), String> {
     let before = entries.len();
     if plain::members(text, MAX_DEPTH - 1, |name, text| entries.push(wrap(Cow::Borrowed(name), text))).is_some() {
         return Ok(());
@@ -85,12 +85,12 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-struct Entries<'e, 'a, T> {
-    wrap: fn(Cow<'a, str>, &'a str) -> T,
+struct Entries<'e, T, W> {
+    wrap: W,
     entries: &'e mut Vec<T>,
 }
 
-impl<'a, T> DeserializeSeed<'a> for Entries<'_, 'a, T> {
+impl<'a, T, W: Fn(Cow<'a, str>, &'a str) -> T> DeserializeSeed<'a> for Entries<'_, T, W> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -98,7 +98,7 @@ impl<'a, T> DeserializeSeed<'a> for Entries<'_, 'a, T> {
     }
 }
 
-impl<'a, T> Visitor<'a> for Entries<'_, 'a, T> {
+impl<'a, T, W: Fn(Cow<'a, str>, &'a str) -> T> Visitor<'a> for Entries<'_, T, W> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

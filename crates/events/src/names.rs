@@ -1,11 +1,20 @@
 //! When two names of attributes are the same name: publishers write `KeyHash`, `key_hash`, `keyHash` or `key-hash`.
 
 /// Whether two names are equal without the case of ASCII letters, `_` and `-`.
+#[inline]
 pub fn same_name(a: &str, b: &str) -> bool {
-    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
-    if end_differently(a, b) {
-        return false;
-    }
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    !end_differently(a, b) && same(a, b)
+}
+
+/// Names of one event often begin alike, but seldom end alike.
+#[inline]
+fn end_differently(a: &[u8], b: &[u8]) -> bool {
+    let is_letter = |byte: u8| !matches!(byte, b'_' | b'-');
+    matches!((a.last(), b.last()), (Some(a), Some(b)) if !a.eq_ignore_ascii_case(b) && is_letter(*a) && is_letter(*b))
+}
+
+fn same(mut a: &[u8], mut b: &[u8]) -> bool {
     loop {
         match (a, b) {
             ([x, after_x @ ..], [y, after_y @ ..]) if x.eq_ignore_ascii_case(y) => (a, b) = (after_x, after_y),
@@ -14,12 +23,6 @@ pub fn same_name(a: &str, b: &str) -> bool {
             _ => return a.is_empty() && b.is_empty(),
         }
     }
-}
-
-/// Names of one event often begin alike, but seldom end alike.
-fn end_differently(a: &[u8], b: &[u8]) -> bool {
-    let is_letter = |byte: u8| !matches!(byte, b'_' | b'-');
-    matches!((a.last(), b.last()), (Some(a), Some(b)) if is_letter(*a) && is_letter(*b) && !a.eq_ignore_ascii_case(b))
 }
 
 /// A name in the one spelling that all its spellings share.

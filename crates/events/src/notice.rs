@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{EntryId, Priority};
@@ -172,8 +173,21 @@ impl Serialize for EntryId {
 
 impl<'de> Deserialize<'de> for EntryId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(IdText)
+    }
+}
+
+struct IdText;
+
+impl Visitor<'_> for IdText {
+    type Value = EntryId;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an entry id")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<EntryId, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

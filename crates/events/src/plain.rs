@@ -1,11 +1,15 @@
 //! The members of an ordinary JSON object, found in one pass.
 //!
-//! Ordinary are objects as most publishers write them: strings without escapes. For all else, and for what is wrong, there is `serde_json`, whose
+//! Ordinary are objects as most publishers write them: on one line, and strings without escapes. For all else, and for what is wrong, there is `serde_json`, whose
 //! word is law: what is found here, it finds, too.
 
 /// Tells the names and the unparsed values of an object, quotes included; `None` if the text isn't an ordinary object. What was told by then
 /// is of no use.
 pub(crate) fn members<'a>(text: &'a str, depth: usize, mut tell: impl FnMut(&'a str, &'a str)) -> Option<()> {
+    // Looks at all bytes, whatever it finds, so that it can look at many at once.
+    if text.bytes().fold(false, |found, byte| found | is_extraordinary(byte)) {
+        return None;
+    }
     let mut scan = Scan { text, at: 0 };
     scan.space();
     scan.take(b'{')?;
@@ -18,6 +22,11 @@ pub(crate) fn members<'a>(text: &'a str, depth: usize, mut tell: impl FnMut(&'a 
     })?;
     scan.space();
     (scan.at == text.len()).then_some(())
+}
+
+/// Of an escape, or no part of a line.
+fn is_extraordinary(byte: u8) -> bool {
+    byte < b' ' || byte == b'\\'
 }
 
 struct Scan<'a> {
@@ -50,9 +59,7 @@ impl<'a> Scan<'a> {
     }
 
     fn space(&mut self) {
-        if self.peek().is_some_and(|byte| byte <= b' ') {
-            self.run(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t'));
-        }
+        while self.is(b' ') {}
     }
 
     fn colon(&mut self) -> Option<()> {
@@ -113,8 +120,8 @@ impl<'a> Scan<'a> {
 
     fn string(&mut self) -> Option<()> {
         self.take(b'"')?;
-        self.run(|byte| byte >= b' ' && byte != b'"' && byte != b'\\');
-        self.take(b'"')
+        self.at += memchr::memchr(b'"', &self.text.as_bytes()[self.at..])? + 1;
+        Some(())
     }
 
     fn number(&mut self) -> Option<()> {
@@ -185,9 +192,19 @@ mod tests {
         let text = r#" { "a" : "x y", "b":[1, {"c": null}], "":-0.5e+7 ,"d":{} } "#;
         assert_eq!(found(text).unwrap(), [("a", "\"x y\""), ("b", r#"[1, {"c": null}]"#), ("", "-0.5e+7"), ("d", "{}")]);
         assert_eq!(found("{}").unwrap(), []);
-        for other in
-            [r#"{"a":"\n"}"#, r#"{"a":01}"#, r#"{"a":1,}"#, r#"{"a":1} x"#, r#"{"a":1.}"#, r#"{"a":tru"#, "[]", "", "{\"a\":\"\n\"}"]
-        {
+        for other in [
+            r#"{"a":"\n"}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1,}"#,
+            r#"{"a":1} x"#,
+            r#"{"a":1.}"#,
+            r#"{"a":tru"#,
+            r#"{"a"#,
+            "{\"a\":\n1}",
+            "[]",
+            "",
+            "{\"a\":\"\n\"}",
+        ] {
             assert_eq!(found(other), None, "{other}");
         }
         let deep = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));

@@ -4,8 +4,6 @@
 //! hand rather than from a type, for a batch writes the texts of all its keys here; `unstale_events::notice` is the type that readers use,
 //! and the tests of this crate read with it.
 
-use std::fmt::Write;
-
 use unstale_batcher::{Batch, Source};
 use unstale_events::json::{push_string, push_strings};
 use unstale_events::notice::MAX_NAMED;
@@ -18,10 +16,12 @@ pub(crate) fn about(batch: &Batch) -> String {
         Source::Entry(_, id) => Some(id),
         Source::Request(_) => None,
     });
-    let mut json = String::from(",\"events\":[");
+    let mut json = String::with_capacity(batch.entries.len().min(MAX_NAMED) * 24 + 100);
+    json.push_str(",\"events\":[");
     list(&mut json, ids.clone().take(MAX_NAMED), |json, id| {
-        // Writing to a text can't fail.
-        let _ = write!(json, "\"{id}\"");
+        json.push('"');
+        id.push(json);
+        json.push('"');
     });
     json.push_str("],\"events_total\":");
     json.push_str(&ids.count().to_string());
