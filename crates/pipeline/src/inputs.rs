@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use unstale_batcher::Batch;
 use unstale_connect::Fault;
 use unstale_events::StreamKind;
@@ -31,6 +32,8 @@ pub(crate) struct Returned {
 #[derive(Debug)]
 pub(crate) enum Step {
     Read(StreamKind, Result<Read, Fault>),
+    /// Nothing more urgent came, and more of what was read can be taken in.
+    Arrived(StreamKind),
     Returned(Box<Returned>),
     /// A batch that had come back is through with its second deletes.
     Repeated(Box<Returned>),
@@ -68,8 +71,14 @@ impl Inputs {
         [&mut self.critical, &mut self.ordinary]
     }
 
+    /// Of which stream something that was read is to be taken in.
+    fn arrived(&self) -> Option<StreamKind> {
+        [&self.critical, &self.ordinary].into_iter().find(|stream| stream.has_arrived()).map(Stream::kind)
+    }
+
     /// Waits for the next step, until `due` at the latest. The urgent ones come first. Nothing is lost if it is dropped.
     pub(crate) async fn next(&mut self, due: Instant, draining: bool) -> Step {
+        let arrived = self.arrived();
         tokio::select! {
             biased;
             read = self.critical.reader.next() => Step::Read(StreamKind::Critical, read),
@@ -78,7 +87,9 @@ impl Inputs {
             Some(done) = self.chores.next() => Step::Done(Box::new(done)),
             call = self.seat.called(draining) => Step::Called(call),
             Ok(()) = self.confirmed.changed() => Step::Confirmed,
-            read = self.ordinary.reader.next() => Step::Read(StreamKind::Ordinary, read),
+            // After the connections have been looked at.
+            () = yield_now(), if arrived.is_some() => arrived.map_or(Step::Due, Step::Arrived),
+            read = self.ordinary.reader.next(), if !self.ordinary.has_arrived() => Step::Read(StreamKind::Ordinary, read),
             () = tokio::time::sleep_until(due.into()) => Step::Due,
         }
     }

@@ -36,10 +36,14 @@ struct Incoming {
 
 impl State {
     pub(crate) fn read(&mut self, stream: &mut Stream, entries: Vec<Entry>, now: Instant) {
-        stream.seen = true;
-        stream.resting_until = None;
         self.stats.read(stream.kind(), entries.len() as u64);
-        for entry in entries {
+        stream.arrived(entries);
+        self.take_slice(stream, now);
+    }
+
+    /// Takes in some of what was read: an event that is more urgent waits for these, and not for all.
+    pub(crate) fn take_slice(&mut self, stream: &mut Stream, now: Instant) {
+        for entry in stream.slice() {
             self.take_in(stream, entry, 1, How::Read, now);
         }
     }

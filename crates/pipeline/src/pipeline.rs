@@ -375,6 +375,7 @@ impl State {
                 self.start_reads(inputs, now);
                 self.read(inputs.stream(kind), entries, now);
             }
+            Step::Arrived(kind) => self.take_slice(inputs.stream(kind), now),
             Step::Read(kind, Ok(Read::Delivered(delivered))) => inputs.stream(kind).delivered(delivered, now),
             Step::Read(kind, Ok(Read::Remade { stream_was_gone })) => self.remade(kind, stream_was_gone, inputs),
             Step::Read(kind, Err(fault)) => self.read_failed(inputs.stream(kind), &fault, now),

@@ -1,11 +1,12 @@
 //! One stream as the loop sees it: the reader, the entries that this process holds, and what is owed to their group.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Slot;
-use unstale_events::{EntryId, StreamKind};
+use unstale_events::{Entry, EntryId, StreamKind};
 use unstale_source::{Delivered, EntryLimit, Group, PendingAt, Reader};
 
 use crate::chores::{self, Chore};
@@ -20,6 +21,8 @@ const MOST: usize = 256;
 const FIRST: usize = 16;
 /// About how many bytes one read, or one claim, may bring.
 const READ_BYTES: usize = 4 * 1024 * 1024;
+/// How many entries are taken in at a time. Between them the loop turns to what is more urgent.
+const SLICE: usize = 64;
 /// What holding an entry costs beside its batch, in bytes.
 const HELD_BYTES: usize = 64;
 /// While others are being delivered, what is done is not acknowledged more often than this, for an XACK of one entry costs Redis and this process
@@ -57,6 +60,8 @@ pub(crate) struct Stream {
     pub(crate) trimmed: Option<EntryId>,
     /// Whether a look at the group would find something new: entries came, or were there at the last, or nobody could be judged then.
     pub(crate) is_stirred: bool,
+    /// Read, but not taken in yet.
+    arrived: VecDeque<Entry>,
     held: HashMap<EntryId, Held, RandomState>,
     /// How many of them were claimed.
     claimed: usize,
@@ -92,6 +97,7 @@ impl Stream {
             counted_on: 0,
             trimmed: None,
             is_stirred: true,
+            arrived: VecDeque::new(),
             held: HashMap::default(),
             claimed: 0,
             untried: 0,
@@ -123,7 +129,7 @@ impl Stream {
 
     /// What it remembers, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        (self.held.len() + self.recovery.remembered()) * HELD_BYTES
+        (self.held.len() + self.recovery.remembered()) * HELD_BYTES + self.arrived.len() * self.average_bytes
     }
 
     /// When something that waits here is to be started, if anything does.
@@ -136,7 +142,7 @@ impl Stream {
 
     /// How many entries are this process's to finish: held, or given up.
     pub(crate) fn unfinished(&self) -> usize {
-        self.held.len() + self.recovery.given_up()
+        self.arrived.len() + self.held.len() + self.recovery.given_up()
     }
 
     /// Whether nothing is left of what was given up or taken over.
@@ -146,7 +152,7 @@ impl Stream {
 
     /// Whether nothing is left to finish, nor can anything come.
     pub(crate) fn is_finished(&self) -> bool {
-        self.held.is_empty() && self.recovery.is_finished() && !self.reader.is_reading()
+        self.arrived.is_empty() && self.held.is_empty() && self.recovery.is_finished() && !self.reader.is_reading()
     }
 }
 
@@ -171,6 +177,23 @@ impl Stream {
     pub(crate) fn has_read(&mut self, bytes: usize, entries: usize) {
         self.most = Some((entries * 2).clamp(FIRST, MOST));
         self.weigh(bytes, entries);
+    }
+
+    /// Entries were read.
+    pub(crate) fn arrived(&mut self, entries: Vec<Entry>) {
+        self.seen = true;
+        self.resting_until = None;
+        self.arrived.extend(entries);
+    }
+
+    /// Whether some of what was read is to be taken in.
+    pub(crate) fn has_arrived(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// The next entries to take in.
+    pub(crate) fn slice(&mut self) -> Vec<Entry> {
+        self.arrived.drain(..self.arrived.len().min(SLICE)).collect()
     }
 
     /// Takes note of how large entries are. Large ones count at once, small ones bit by bit.
@@ -351,12 +374,28 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_is_done_is_acknowledged_together_as_long_as_more_comes_of_deliveries() {
+    fn stream(now: Instant) -> Stream {
         let client = Client::open(&"redis://127.0.0.1:1".parse().unwrap(), Role::Commands, "stream test").unwrap();
         let group = Group::new(client.clone(), StreamKind::Ordinary, "s", "g", "me", Start::Beginning);
+        Stream::new(Reader::new(client, group, Duration::ZERO), now)
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_taken_in_slice_by_slice_and_in_order() {
         let began = Instant::now();
-        let mut stream = Stream::new(Reader::new(client, group, Duration::ZERO), began);
+        let mut stream = stream(began);
+        stream.arrived((1..=100).map(|ms| Entry { id: EntryId { ms, seq: 0 }, fields: None }).collect());
+        assert_eq!((stream.unfinished(), stream.is_finished()), (100, false));
+        let slices: Vec<_> = std::iter::from_fn(|| Some(stream.slice()).filter(|slice| !slice.is_empty())).collect();
+        assert_eq!(slices.iter().map(Vec::len).collect::<Vec<_>>(), [SLICE, 100 - SLICE]);
+        assert!(slices.concat().is_sorted_by_key(|entry| entry.id));
+        assert!(!stream.has_arrived());
+    }
+
+    #[tokio::test]
+    async fn what_is_done_is_acknowledged_together_as_long_as_more_comes_of_deliveries() {
+        let began = Instant::now();
+        let mut stream = stream(began);
         assert_eq!(stream.begin_ack(true, began), None, "nothing is done");
 
         stream.owed = vec![EntryId::ZERO];
