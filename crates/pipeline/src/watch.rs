@@ -54,6 +54,8 @@ impl Complaint {
 #[derive(Debug)]
 struct Met {
     last: Instant,
+    /// For how long some connection had been down until then.
+    blind: Duration,
     detail: String,
 }
 
@@ -80,8 +82,10 @@ pub(crate) struct Watch {
     connected_once: bool,
     answer: Option<Duration>,
     complaints: BTreeMap<Complaint, Met>,
-    /// When some connection was down last: nothing that goes wrong over it can have been met then.
-    blind: Option<Instant>,
+    /// For how long some connection was down: nothing that goes wrong over it can have been met then.
+    blind: Duration,
+    /// When everything was weighed last.
+    weighed: Instant,
     bus: Bus,
 }
 
@@ -157,7 +161,8 @@ impl Watch {
             connected_once: false,
             answer: None,
             complaints: BTreeMap::new(),
-            blind: None,
+            blind: Duration::ZERO,
+            weighed: now,
             bus: Bus::default(),
         }
     }
@@ -238,16 +243,17 @@ impl Watch {
         if !self.complaints.contains_key(&complaint) {
             journal::complaint(&complaint, &detail);
         }
-        self.complaints.insert(complaint, Met { last: now, detail });
+        self.complaints.insert(complaint, Met { last: now, blind: self.blind, detail });
     }
 
     fn forget(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.weighed, now));
         if !self.all_up() {
-            self.blind = Some(now);
+            self.blind += passed;
         }
         let (blind, is_delivering_again) = (self.blind, self.complaints.contains_key(&Complaint::Undelivered));
         self.complaints.retain(|complaint, met| {
-            let unmet = now.saturating_duration_since(blind.map_or(met.last, |blind| blind.max(met.last)));
+            let unmet = now.saturating_duration_since(met.last).saturating_sub(blind.saturating_sub(met.blind));
             let is_over = complaint.lasts(is_delivering_again).is_some_and(|lasts| unmet >= lasts);
             if is_over {
                 journal::over(complaint);
