@@ -6,6 +6,7 @@
 mod browser;
 mod bus;
 pub mod monitor;
+pub mod pages;
 mod program;
 mod rights;
 pub mod scripts;

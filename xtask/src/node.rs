@@ -11,7 +11,7 @@ use crate::{command, servers};
 pub(crate) const VARIABLE: &str = "UNSTALE_NODE_MODULES";
 
 /// What they import.
-const PACKAGES: [&str; 4] = ["@msgpack/msgpack@3.1.3", "ioredis@6.0.0", "lru-cache@11.5.3", "redis@6.3.1"];
+const PACKAGES: [&str; 5] = ["@msgpack/msgpack@3.1.3", "express@5.3.0", "ioredis@6.0.0", "lru-cache@11.5.3", "redis@6.3.1"];
 
 /// What is in a directory of its own below that, `bentocache`: it wants an older ioredis.
 const BENTOCACHE: [&str; 2] = ["bentocache@1.6.1", "ioredis@5.11.1"];

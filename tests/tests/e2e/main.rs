@@ -14,6 +14,7 @@ mod loss;
 mod notices;
 mod one_round_trip;
 mod page;
+mod pages;
 mod prober;
 mod prometheus;
 mod receivers;
