@@ -172,6 +172,7 @@ impl Runner {
         let load = move || async move {
             // Version n is read here. Nobody hears of it if the writer has failed.
             let _ = read.send(());
+            // Opened or not: a writer that has failed ends the attempt by its own answer.
             let _ = gate.await;
             Ok::<_, io::Error>(Some(version))
         };

@@ -3,6 +3,7 @@
 //! A development dependency only. What it offers speaks RESP by itself and shares no code with the product, so that the product is never
 //! tested with the product. Failures of the kit itself (no `redis-server`, no free port) panic with a sentence: a test can't go on without.
 
+mod beside;
 mod certificates;
 mod cluster;
 mod fault;
@@ -13,6 +14,7 @@ mod sentinels;
 mod tap;
 mod wait;
 
+pub use beside::{now, runtime};
 pub use certificates::Certificates;
 pub use cluster::{Cluster, ClusterBuilder, Migration, SLOTS, slot_of};
 pub use fault::{Fault, FaultProxy};

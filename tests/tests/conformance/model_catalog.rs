@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use unstale_testkit::{Fault, FaultProxy, Redis};
+use unstale_testkit::{Fault, FaultProxy, Redis, runtime};
 use unstale_tests::monitor::touched;
 use unstale_tests::{Bus, Line, Setup, World};
 
@@ -204,7 +204,7 @@ fn publish_batch(bus: &mut Bus, providers: &[String]) {
 
 #[test]
 fn eighteen_providers_with_cascade_on_a_redis_100_ms_away() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
+    let runtime = runtime();
     let redis = Redis::start_sync();
     let proxy = runtime.block_on(FaultProxy::start(redis.address()));
     let sidecar = Setup::at(proxy.url()).preset("model-catalog").start(&redis);

@@ -1,22 +1,11 @@
 //! Every kind of installation that a URL can name, by TLS where the server has it, and always with the least rights: `check` finds nothing
 //! wrong and names what is, events are worked off, also after a failover, and renewed passwords and certificates are taken.
 
-use unstale_testkit::{Certificates, Cluster, Redis, Sentinels, server_has_tls, wait_until_sync};
-use unstale_tests::{Bus, Installation, PATIENCE, Setup, Sidecar};
+use unstale_testkit::{Certificates, Cluster, Redis, Sentinels, now, server_has_tls, wait_until_sync};
+use unstale_tests::{Bus, Installation, PATIENCE, Setup, Sidecar, THINGS};
 
 /// The ids have a hash tag, so that on a cluster all keys are where the bus is.
-const ROUTES: &str = r#"
-[cache.thing]
-prefixes = ["thing:"]
-[[route]]
-event = "Changed"
-cache = "thing"
-keys = ["thing:{id}"]
-[[route]]
-event = "Revoked"
-cache = "thing"
-priority = "critical"
-keys = ["thing:{id}"]
+const SWEPT: &str = r#"
 [[route]]
 event = "Swept"
 cache = "thing"
@@ -29,13 +18,18 @@ const NAMESPACE: &str = "{unstale}";
 /// How many events of a kind.
 const COUNT: usize = 20;
 
+/// A sidecar with routes for all of these events.
+fn setup(installation: &impl Installation) -> Setup {
+    Setup::on(installation).config(THINGS).config(SWEPT)
+}
+
 fn id(kind: &str, number: usize) -> String {
     format!("{NAMESPACE}:{kind}:{number}")
 }
 
 /// A sidecar that does all it has to, after `check` found nothing wrong.
 fn works(setup: Setup, installation: &impl Installation, bus: &mut Bus) -> Sidecar {
-    let setup = setup.config(ROUTES).namespace(NAMESPACE).set("redis.main.connect_timeout=5s").granted();
+    let setup = setup.namespace(NAMESPACE).set("redis.main.connect_timeout=5s").granted();
     check(&setup, 0, &["all rights are there"]);
     named_if_missing(&setup, installation, "+xadd");
     let mut sidecar = setup.spawn();
@@ -88,6 +82,14 @@ fn flows(bus: &mut Bus, sidecar: &Sidecar) {
     assert!(!health.contains("missing_right"), "{health}");
 }
 
+/// The same at the new master, once the sidecar is there.
+#[track_caller]
+fn flows_at(master: &Redis, sidecar: &Sidecar) {
+    let mut bus = bus(master);
+    wait_until_sync("the sidecar to be at the new master", PATIENCE, || bus.instance(sidecar.name()).and_then(|_| bus.reader()));
+    flows(&mut bus, sidecar);
+}
+
 fn bus(server: &Redis) -> Bus {
     Bus::new(server).in_namespace(NAMESPACE)
 }
@@ -110,12 +112,6 @@ fn server(files: &Certificates) -> Redis {
     Redis::builder().tls(&cert, &key, Some(&ca)).start_sync()
 }
 
-/// Waits for the future as any other call.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
-    runtime.block_on(future)
-}
-
 #[test]
 fn a_server_by_tls_and_a_database() {
     if !server_has_tls() {
@@ -124,7 +120,7 @@ fn a_server_by_tls_and_a_database() {
     let files = Certificates::new();
     let redis = server(&files);
     let mut bus = bus(&redis).in_database(3);
-    let setup = Setup::on(&redis).url(format!("{}/3", redis.url())).tls("main", &files);
+    let setup = setup(&redis).url(format!("{}/3", redis.url())).tls("main", &files);
     let sidecar = works(setup, &redis, &mut bus);
     if redis.version() < (7, 0) {
         eprintln!("skipped: this server takes its certificate and its key one after the other, and neither without the other");
@@ -165,7 +161,7 @@ fn a_server_that_can_not_be_trusted_is_refused_and_what_to_do_is_told() {
     let (files, other, elsewhere) = (Certificates::new(), Certificates::new(), Certificates::naming(&["redis.example"]));
     let (redis, named) = (server(&files), server(&elsewhere));
     let path = |files: &Certificates, name: &str| files.path(name).display().to_string();
-    let setup = |redis: &Redis| Setup::on(redis).config(ROUTES).set("redis.main.connect_timeout=5s");
+    let setup = |redis: &Redis| setup(redis).set("redis.main.connect_timeout=5s");
     let of_another = setup(&redis).tls("main", &files).redis("main", "ca", &path(&other, "ca.pem"));
     let nobody = setup(&redis).redis("main", "ca", &path(&files, "ca.pem"));
     let stranger = setup(&redis).tls("main", &other).redis("main", "ca", &path(&files, "ca.pem"));
@@ -193,7 +189,7 @@ fn a_database_and_a_password_that_changes() {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let file = dir.path().join("renewed");
     std::fs::write(&file, "secret\n").expect("a temporary file can be written");
-    let setup = Setup::on(&redis).url(format!("{}/3", redis.url())).config(ROUTES).namespace(NAMESPACE).granted();
+    let setup = setup(&redis).url(format!("{}/3", redis.url())).namespace(NAMESPACE).granted();
     let mut sidecar = setup.redis("main", "password_file", &file.display().to_string()).spawn();
     sidecar.ready(&mut bus);
     flows(&mut bus, &sidecar);
@@ -212,7 +208,7 @@ fn a_unix_socket_and_a_database() {
     let redis = Redis::builder().unix().start_sync();
     let mut bus = bus(&redis).in_database(2);
     let url = format!("unix://{}?db=2", redis.socket().display());
-    works(Setup::on(&redis).url(url), &redis, &mut bus);
+    works(setup(&redis).url(url), &redis, &mut bus);
 }
 
 #[test]
@@ -223,15 +219,13 @@ fn sentinels() {
         builder = builder.tls(&files.path("server.pem"), &files.path("server.key"), &files.path("ca.pem"));
     }
     let all = now(builder.start());
-    let setup = with_tls(Setup::on(&all), files.as_ref());
-    let sidecar = works(setup, &all, &mut bus(all.server(all.master())));
+    let of_all = with_tls(setup(&all), files.as_ref());
+    let sidecar = works(of_all, &all, &mut bus(all.server(all.master())));
     let master = now(all.fail_over());
-    let mut bus = bus(all.server(master));
-    wait_until_sync("the sidecar to be at the new master", PATIENCE, || bus.instance(sidecar.name()).and_then(|_| bus.reader()));
-    flows(&mut bus, &sidecar);
+    flows_at(all.server(master), &sidecar);
 
     // What the sentinels refuse is told, and that they have users of their own.
-    let setup = with_tls(Setup::on(&all), files.as_ref()).config(ROUTES).granted();
+    let setup = with_tls(setup(&all), files.as_ref()).granted();
     let change = |rule: &str| all.sentinels().iter().for_each(|sentinel| drop(sentinel.cmd(&["ACL", "SETUSER", setup.name(), rule])));
     change("-@all");
     check(&setup, 1, &["no sentinel tells where the master is", "NOPERM", "unstale check --acl"]);
@@ -248,11 +242,9 @@ fn a_cluster() {
     }
     let cluster = now(builder.start());
     let key = format!("{NAMESPACE}:events");
-    let setup = with_tls(Setup::on(&cluster), files.as_ref());
+    let setup = with_tls(setup(&cluster), files.as_ref());
     let owner = cluster.owner_of(&key);
     let sidecar = works(setup, &cluster, &mut bus(cluster.node(owner)));
     let owner = now(cluster.fail_over(owner));
-    let mut bus = bus(cluster.node(owner));
-    wait_until_sync("the sidecar to be at the new master", PATIENCE, || bus.instance(sidecar.name()).and_then(|_| bus.reader()));
-    flows(&mut bus, &sidecar);
+    flows_at(cluster.node(owner), &sidecar);
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use unstale_testkit::{Redis, wait_until_sync};
-use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
+use unstale_tests::{Bus, PATIENCE, Setup, Sidecar, THINGS};
 
-use super::kit::{ROUTES, Random, added_at, assert_nothing_lost, clock, pending, publish, routes, slow, slows, things, wait_pending};
+use super::kit::{Random, added_at, assert_nothing_lost, clock, pending, publish, routes, slow, slows, things, wait_pending};
 
 fn fleet(redis: &Redis, size: usize, config: &str) -> Vec<Sidecar> {
     let mut bus = Bus::new(redis);
@@ -178,7 +178,7 @@ keys = ['thing:{id}']
     let redis = Redis::start_sync();
     let mut bus = Bus::new(&redis);
     let start = || {
-        let setup = Setup::on(&redis).config(ROUTES).config(LONG).set("batching.windows.low=14s").set("retry.budget=1s");
+        let setup = Setup::on(&redis).config(THINGS).config(LONG).set("batching.windows.low=14s").set("retry.budget=1s");
         setup.set("reclaim.min_idle=3s").start(&redis)
     };
     let fleet = [start(), start()];

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use unstale_testkit::{Fault, FaultProxy, Redis, wait_until_sync};
+use unstale_testkit::{Fault, FaultProxy, Redis, runtime, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
 use super::flood::{Flood, MOST};
@@ -92,7 +92,7 @@ impl Outage {
 impl Stage {
     fn start(args: &[&str]) -> Self {
         let redis = Redis::builder().args(args.iter().copied()).start_sync();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
+        let runtime = runtime();
         let proxy = runtime.block_on(FaultProxy::start(redis.address()));
         let setup = Setup::at(proxy.url()).config(&routes()).set("redis.main.command_timeout=1s").set("redis.main.connect_timeout=1s");
         let sidecar = setup.set("retry.budget=1s").set("retry.critical_budget=1s").start(&redis);

@@ -9,22 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use unstale_testkit::{Redis, wait_until_sync};
-use unstale_tests::{Bus, PATIENCE, Sidecar};
-
-/// `Changed` is of the normal lane, `Revoked` critical.
-pub(crate) const ROUTES: &str = r#"
-[cache.thing]
-prefixes = ["thing:"]
-[[route]]
-event = "Changed"
-cache = "thing"
-keys = ["thing:{id}"]
-[[route]]
-event = "Revoked"
-cache = "thing"
-priority = "critical"
-keys = ["thing:{id}"]
-"#;
+use unstale_tests::{Bus, PATIENCE, Sidecar, THINGS};
 
 /// What `Touched` names is deleted a second time, so that its entries are pending for as long as [`slow`] says.
 const SLOW_ROUTES: &str = r#"
@@ -40,7 +25,7 @@ priority = "critical"
 /// The routes, with the time between the two deletes of the slow cache.
 pub(crate) fn slow(second_delete: &str) -> String {
     let cache = format!("[cache.slow]\nprefixes = [\"slow:\"]\nsecond_delete = \"{second_delete}\"\n");
-    format!("{ROUTES}{SLOW_ROUTES}{cache}[reclaim]\nmin_idle = \"40s\"\ncritical_min_idle = \"40s\"\n")
+    format!("{THINGS}{SLOW_ROUTES}{cache}[reclaim]\nmin_idle = \"40s\"\ncritical_min_idle = \"40s\"\n")
 }
 
 /// The routes.

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use unstale_testkit::{Listener, Redis, Tap, Verdict, wait_until_sync};
+use unstale_testkit::{Listener, Redis, Tap, Verdict, runtime, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Standing, World};
 
 use super::kit::{assert_nothing_lost, publish, routes, things};
@@ -114,7 +114,7 @@ impl Deadly {
 /// Something deadly between sidecars and a server.
 fn deadly(redis: &Redis) -> (tokio::runtime::Runtime, Tap, Arc<Deadly>) {
     let deadly = Arc::new(Deadly::default());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be made");
+    let runtime = runtime();
     let tap = runtime.block_on(Tap::start(redis.address(), Arc::clone(&deadly) as Arc<dyn Listener>));
     (runtime, tap, deadly)
 }

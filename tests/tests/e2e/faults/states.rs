@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use unstale_testkit::{Fault, FaultProxy, Redis, wait_until_sync};
+use unstale_testkit::{Fault, FaultProxy, Redis, runtime, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
 use super::kit::{assert_nothing_lost, back, health, pass, publish, routes, slows, things, wait_code, wait_pending, wait_well};
@@ -108,7 +108,7 @@ fn a_redis_that_became_read_only_is_awaited() {
 
 /// A proxy in a runtime of its own.
 fn proxy(redis: &Redis) -> (tokio::runtime::Runtime, FaultProxy) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
+    let runtime = runtime();
     let proxy = runtime.block_on(FaultProxy::start(redis.address()));
     (runtime, proxy)
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use unstale_testkit::{Cluster, Redis, SLOTS, slot_of, wait_until_sync};
+use unstale_testkit::{Cluster, Redis, SLOTS, now, slot_of, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
-use super::{ROUTES, changed, left, now, things};
+use super::{ROUTES, changed, left, things};
 
 const SIDECARS: usize = 5;
 

@@ -30,12 +30,6 @@ cache = "thing"
 patterns = ["thing:{id}*"]
 "#;
 
-/// Waits for the future as any other call.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-    runtime.block_on(future)
-}
-
 fn changed(numbers: Range<usize>) -> Vec<Vec<String>> {
     numbers.map(|number| ["type", "Changed", "id", &number.to_string()].map(str::to_owned).to_vec()).collect()
 }

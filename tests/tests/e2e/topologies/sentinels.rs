@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use unstale_testkit::{Redis, Sentinels, wait_until_sync};
+use unstale_testkit::{Redis, Sentinels, now, wait_until_sync};
 use unstale_tests::{Bus, PATIENCE, Setup, Sidecar};
 
-use super::{ROUTES, announced, changed, left, now, things, wait_gone};
+use super::{ROUTES, announced, changed, left, things, wait_gone};
 use crate::faults::kit::pass;
 
 /// A bus of its own, and the caches behind sentinels.
@@ -35,6 +35,28 @@ impl Stage {
             master.cmd(&["SET", &key, "old"]);
         }
         assert_eq!(master.cmd(&["WAIT", "1", "20000"]).int(), 1);
+    }
+
+    /// Has many things deleted, by key and by pattern, that the replica still has: it is cut off, so what the master confirms from then on dies
+    /// with it. Returns which they are.
+    fn deletes_alone(&mut self) -> (usize, usize) {
+        const COUNT: usize = 500;
+        let (master, replica) = (self.far.master(), 1 - self.far.master());
+        self.seed(things(0..COUNT).into_iter().chain((0..COUNT).map(|number| format!("thing:swept:{number}"))));
+        self.far.server(replica).pause();
+        self.master().cmd(&["CLIENT", "KILL", "TYPE", "replica"]);
+        self.bus.add_all(&changed(0..COUNT));
+        self.bus.publish("Swept", &[("id", "swept:")]);
+        self.bus.wait_settled();
+        assert_eq!(left(self.master()), Vec::<String>::new());
+        (master, replica)
+    }
+
+    /// The master dies, and the replica takes its place.
+    fn dies(&mut self, master: usize, replica: usize) {
+        self.far.server_mut(master).kill();
+        self.far.server(replica).resume();
+        now(self.far.replaced(master));
     }
 
     /// Waits until the server that was a master is a replica of the new one and has what that has.
@@ -91,21 +113,10 @@ fn replaced_by_command(stage: &mut Stage) {
     assert_eq!(left(stage.far.server(old)), Vec::<String>::new());
 }
 
-/// The replica is cut off, so what the master confirms from then on dies with it.
 fn dead_with_deletes_of_its_own(stage: &mut Stage) {
-    const COUNT: usize = 500;
-    let (old, new) = (stage.far.master(), 1 - stage.far.master());
-    stage.seed(things(0..COUNT).into_iter().chain((0..COUNT).map(|number| format!("thing:swept:{number}"))));
-    stage.far.server(new).pause();
-    stage.master().cmd(&["CLIENT", "KILL", "TYPE", "replica"]);
-    stage.bus.add_all(&changed(0..COUNT));
-    stage.bus.publish("Swept", &[("id", "swept:")]);
-    stage.bus.wait_settled();
-    assert_eq!(left(stage.master()), Vec::<String>::new());
+    let (old, new) = stage.deletes_alone();
     let before = announced(&mut stage.bus, "thing:7");
-    stage.far.server_mut(old).kill();
-    stage.far.server(new).resume();
-    now(stage.far.replaced(old));
+    stage.dies(old, new);
     // All of it is back, and nobody publishes it again.
     wait_gone(stage.master());
     stage.sidecar.wait_log("what was deleted there lately was deleted again");
@@ -138,25 +149,15 @@ const UNTIL_THEN: Duration = Duration::from_secs(2);
 
 /// What happens meanwhile happens when the other sidecar has seen the failover.
 fn what_the_dead_deleted_is_deleted_again(meanwhile: impl FnOnce(&Stage, &Sidecar)) {
-    const COUNT: usize = 300;
     let mut stage = Stage::start();
     let servers = format!("[redis.far]\nurl = \"{}\"\n", stage.far.url());
     let other = Setup::on(&stage.near).config(ROUTES).config(&servers).start(&stage.near);
     other.wait_log("server=\"far\"");
-    let (old, new) = (stage.far.master(), 1 - stage.far.master());
-    stage.seed(things(0..COUNT).into_iter().chain((0..COUNT).map(|number| format!("thing:swept:{number}"))));
-    stage.far.server(new).pause();
-    stage.master().cmd(&["CLIENT", "KILL", "TYPE", "replica"]);
-    stage.bus.add_all(&changed(0..COUNT));
-    stage.bus.publish("Swept", &[("id", "swept:")]);
-    stage.bus.wait_settled();
-    assert_eq!(left(stage.master()), Vec::<String>::new());
+    let (old, new) = stage.deletes_alone();
     let own = stage.sidecar.instance(&mut stage.bus);
     assert!(stage.bus.notices().iter().all(|notice| notice.json["origin"] == *own), "the reader did all of it");
     stage.sidecar.kill();
-    stage.far.server_mut(old).kill();
-    stage.far.server(new).resume();
-    now(stage.far.replaced(old));
+    stage.dies(old, new);
     meanwhile(&stage, &other);
     wait_gone(stage.master());
     assert!(announced(&mut stage.bus, "thing:7") > 1, "receivers that read the old value again hear of it");
