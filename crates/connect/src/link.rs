@@ -317,7 +317,8 @@ impl Line {
             Self::Library(client) => {
                 let (command, args) = command.into_parts()?;
                 let client = client.with_options(&Options { timeout: Some(limit), ..Options::default() });
-                Answer::Frame(client.custom_raw(command, args).await?)
+                // Of some size, and it would be within every future that waits for an answer.
+                Answer::Frame(Box::pin(client.custom_raw(command, args)).await?)
             }
             Self::Own(socket) => socket.ask(&command, limit).await?,
         };
