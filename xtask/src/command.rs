@@ -10,10 +10,14 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's directory")
 }
 
-/// A call of the cargo that runs this, in the workspace.
+/// A call of the cargo that runs this, in the workspace. What cargo told this program of its own package is kept from it: builds of dependencies ask for
+/// that, and would be made anew at each change from one caller to another, with all that needs them.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
+    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR") {
+        command.env_remove(name);
+    }
     command
 }
 
