@@ -1,5 +1,6 @@
 //! `cargo xtask dist`: what a release is handed out as: the static program with its manual pages, completions, documentation and `deploy/`, in an archive; beside it
-//! the bill of materials and the checksums. The same commit makes the same archive, by the same toolchain.
+//! the bill of materials and the checksums. The same commit makes the same archive, by the same toolchain at the same place:
+//! this was tried by compiling and linking the program anew, its dependencies left as they were.
 
 use std::fs;
 use std::path::Path;
