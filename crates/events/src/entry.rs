@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// The id of a stream entry: milliseconds of Redis' clock, and a sequence number within that millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -110,6 +110,16 @@ impl StreamKind {
 /// The fields of an entry in the order in which they were added; names may repeat.
 pub type Fields = Vec<(Bytes, Bytes)>;
 
+/// The same fields in memory of their own. As they are read they are parts of one long answer, and what is kept of them keeps all of it.
+pub fn detached(fields: &Fields) -> Fields {
+    let mut memory = BytesMut::with_capacity(fields.iter().map(|(name, value)| name.len() + value.len()).sum());
+    let mut copy = |bytes: &Bytes| {
+        memory.extend_from_slice(bytes);
+        memory.split().freeze()
+    };
+    fields.iter().map(|(name, value)| (copy(name), copy(value))).collect()
+}
+
 /// One entry of a stream, undecoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -122,6 +132,16 @@ pub struct Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_detached_is_the_same_and_lets_the_answer_go() {
+        let answer = Bytes::from(b"a long answer type Changed".to_vec());
+        let fields: Fields = vec![(answer.slice(14..18), answer.slice(19..)), (answer.slice(14..18), answer.slice(0..0))];
+        let kept = detached(&fields);
+        assert_eq!(kept, fields);
+        drop(fields);
+        assert!(answer.is_unique());
+    }
 
     #[test]
     fn the_next_id_is_the_smallest_above() {

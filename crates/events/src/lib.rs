@@ -18,7 +18,7 @@ pub mod target;
 pub mod value;
 
 pub use dead::{Code, Reason};
-pub use entry::{Entry, EntryId, Fields, StreamKind};
+pub use entry::{Entry, EntryId, Fields, StreamKind, detached};
 pub use event::Event;
 pub use fingerprint::fingerprint;
 pub use glob::Glob;

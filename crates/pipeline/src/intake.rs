@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use unstale_batcher::{DeadLetter, Item, Source};
 use unstale_connect::{Fault, FaultKind};
 use unstale_events::event::Event;
-use unstale_events::{Code, Entry, EntryId, Fields, Reason};
+use unstale_events::{Code, Entry, EntryId, Fields, Reason, detached};
 use unstale_source::{Body, EntryLimit, Heavy, Letter, Size};
 
 use crate::handle::{Deliver, DeliverError, DeliverReport};
@@ -68,12 +68,12 @@ impl State {
             Ok(event) => {
                 let dead = self.queue(stream, &incoming, &event, now);
                 if let Some(reasons) = dead {
-                    self.bury(stream, incoming.id, incoming.fields, reasons);
+                    self.bury(stream, incoming.id, detached(&incoming.fields), reasons);
                 }
             }
             Err(reason) => {
                 self.stats.event(None, Outcome::DeadLettered);
-                self.bury(stream, incoming.id, incoming.fields, vec![reason]);
+                self.bury(stream, incoming.id, detached(&incoming.fields), vec![reason]);
             }
         }
     }
@@ -129,7 +129,7 @@ impl State {
             source: Source::Entry(stream.kind(), incoming.id),
             priority: invalidation.priority,
             targets: &invalidation.targets,
-            dead: (!reasons.is_empty()).then(|| Box::new(DeadLetter { reasons, fields: incoming.fields.clone() })),
+            dead: (!reasons.is_empty()).then(|| Box::new(DeadLetter { reasons, fields: detached(&incoming.fields) })),
             correlation_id: event.correlation_id(),
             operation: invalidation.operation.as_deref(),
         };
