@@ -121,8 +121,7 @@ impl Core {
     /// What stands in Redis, and how long it has yet to live if that matters.
     async fn look(&self, shared: &Shared, key: &str) -> Result<Option<(Look, Option<Duration>)>, Fault> {
         let (look, left) = match self.settings.ahead(self.settings.shared_life) {
-            // Two commands at once are large to carry about, in every future around this.
-            Some(_) => Box::pin(shared.look_at_life(key)).await?,
+            Some(_) => shared.look_at_life(key).await?,
             None => (shared.look(key).await?, None),
         };
         Ok(look.map(|look| (look, left)))
