@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::Handle;
 use unstale_testkit::{Redis, Tap, wait_until_sync};
-use unstale_tests::{Bus, Setup, Sidecar};
+use unstale_tests::{Bus, Setup, Sidecar, THINGS};
 
 use super::flow::{self, CONFIG, Level};
 use super::ledger;
@@ -99,7 +99,7 @@ impl Kills {
 }
 
 fn sidecar(tap: &Tap) -> Sidecar {
-    Setup::at(tap.url()).config(CONFIG).set("batching.window=20ms").spawn()
+    Setup::at(tap.url()).config(THINGS).config(CONFIG).set("batching.window=20ms").spawn()
 }
 
 /// A shot.

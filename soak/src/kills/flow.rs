@@ -7,22 +7,11 @@ use std::time::Duration;
 
 use unstale_testkit::{Redis, Resp, Value};
 
-/// The sidecars' configuration.
+/// What the sidecars' configuration has beside [`unstale_tests::THINGS`].
 pub(crate) const CONFIG: &str = r#"
-[cache.thing]
-prefixes = ["thing:"]
 [cache.twice]
 prefixes = ["twice:"]
 second_delete = "150ms"
-[[route]]
-event = "Changed"
-cache = "thing"
-keys = ["thing:{id}"]
-[[route]]
-event = "Revoked"
-cache = "thing"
-priority = "critical"
-keys = ["thing:{id}"]
 [[route]]
 event = "Touched"
 cache = "twice"
