@@ -286,6 +286,8 @@ impl Watch {
         let reasons: Vec<_> = self
             .lines()
             .filter_map(|Line { role, link, .. }| match &*link.borrow() {
+                // A server that refuses can be reached: that it does is told below.
+                link if refusal(link).is_some() => None,
                 Link::Up { .. } => None,
                 Link::Down { since, why } => Some((&**role, now.saturating_duration_since(*since), why.to_string())),
             })
@@ -320,6 +322,11 @@ impl Watch {
     }
 }
 
+/// What the server said that a connection was given up for, though it can be reached.
+fn refusal(link: &Link) -> Option<&Fault> {
+    if let Link::Down { why, .. } = link { Some(why).filter(|why| why.kind == FaultKind::ReadOnly) } else { None }
+}
+
 /// How a server's connections are at a look.
 #[derive(Debug, Default)]
 struct Sight {
@@ -344,7 +351,7 @@ impl Server {
             let link = link.borrow();
             stats.link(role, link.is_up());
             match &*link {
-                Link::Down { why, .. } if why.kind == FaultKind::ReadOnly => sight.refusal = Some(why.clone()),
+                link if refusal(link).is_some() => sight.refusal = refusal(link).cloned(),
                 Link::Down { why, .. } => sight.down.push((role.clone(), why.clone())),
                 Link::Up { generation, .. } => {
                     let known = self.generations.insert(role.clone(), *generation);
@@ -521,6 +528,9 @@ mod tests {
         assert_eq!(told, [Told::Connected]);
         let refusal = Complaint::Refusal(FaultKind::ReadOnly.name());
         assert!(links.watch.complaints.contains_key(&refusal));
+        refused(&links, 1);
+        let health = links.watch.judge(&Stats::new(Labels::default()), false, now);
+        assert_eq!(health.reasons.iter().map(|reason| reason.code).collect::<Vec<_>>(), ["redis_refuses"]);
         looks(&mut links, now, OFTEN_TRIED * 2, |links, _| drop(links.links[CONTROL].send_replace(up(1, "a"))));
         assert!(links.watch.complaints.is_empty());
     }

@@ -97,6 +97,8 @@ fn a_redis_that_became_read_only_is_awaited() {
     wait_code(&sidecar, "redis_refuses");
     assert!(sidecar.get("/healthz").1.contains("read_only"), "{}", sidecar.get("/healthz").1);
     assert_no_hot_loop(&mut bus, "read-only");
+    let (_, body) = sidecar.get("/healthz");
+    assert!(!body.contains("redis_down"), "{body}");
     assert_eq!((health(&sidecar).0, sidecar.metric("unstale_reader")), ("unhealthy".to_owned(), 0));
     bus.cmd(&["REPLICAOF", "NO", "ONE"]);
     publish(&mut bus, "events", "Changed", 0..20);
