@@ -294,8 +294,12 @@ impl Group {
     /// is trimmed; and only of a stream without any entry it is sure that some went. From Redis 8 on the lag is of what is there still, and
     /// what went unread shows in the counts alone.
     async fn unread(&self, own: &GroupInfo) -> Result<Unread, Fault> {
-        let [newest, length, added] = parts(self.run(&self.about.standing, []).await?)?;
-        let (newest, length) = (newest.entry_id()?, length.count()?);
+        let lag = own.lag.map_or_else(String::new, |lag| lag.to_string());
+        let [length, newest, added] = parts(self.run(&self.about.standing, [lag, own.pending.to_string()]).await?)?;
+        if newest.is_nil() {
+            return Ok(Unread { lag: own.lag.unwrap_or_default(), suspicious: false });
+        }
+        let (length, newest) = (length.count()?, newest.entry_id()?);
         Ok(match (own.lag, own.entries_read) {
             (Some(lag), Some(read)) => Unread::of(lag.max(added.count()?.saturating_sub(read)), length),
             (Some(lag), None) => Unread::of(lag, length),

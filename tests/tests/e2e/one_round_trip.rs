@@ -59,11 +59,12 @@ fn is_housekeeping(line: &Line) -> bool {
     let keeps = line.from == "control" && ["EVALSHA", "XINFO", "XPENDING", "XTRIM", "TIME", "PING"].contains(&line.name().as_str());
     let own = ["unstale:instances", "unstale:reader", "unstale:positions", "unstale:pulse"];
     let beats = line.from == "lua" && (line.name() == "TIME" || own.iter().any(|key| line.has(key)));
+    let surveys = line.from == "lua" && ["XLEN", "XINFO"].contains(&line.name().as_str());
     // Who follows the log for the receivers.
     let follows = line.from == "notices" && ["XREAD", "XREVRANGE", "XRANGE"].contains(&line.name().as_str());
     // Whether an idle connection still leads anywhere.
     let asks = line.from != "lua" && line.name() == "PING";
-    reads || follows || keeps || beats || asks
+    reads || follows || keeps || beats || surveys || asks
 }
 
 /// Whether there is work or not, Redis has others to serve.

@@ -207,6 +207,32 @@ async fn a_survey_says_who_has_what_and_how_far_all_groups_are() {
     assert_eq!(group.trim(group.survey(true).await.unwrap().floor.unwrap()).await.unwrap(), 1);
 }
 
+/// That answers with whole entries, and those may be huge.
+#[tokio::test]
+async fn a_survey_asks_nothing_of_a_stream_itself_while_an_entry_is_pending() {
+    let world = World::start().await;
+    if world.redis.version() < (7, 0) {
+        return;
+    }
+    let (group, added) = world.group_with("me", 1).await;
+    let asked = || {
+        let stats = world.redis.cmd(&["INFO", "commandstats"]).text();
+        let calls = |line: &str| line.strip_prefix("cmdstat_xinfo")?.split_once("calls=")?.1.split_once(',')?.0.parse::<u64>().ok();
+        stats.lines().filter_map(calls).sum::<u64>()
+    };
+    for lag in 0..3 {
+        let before = asked();
+        assert_eq!(group.survey(false).await.unwrap().lag, lag);
+        assert_eq!(asked() - before, 1, "only its groups, with {lag} unread");
+        world.add(0);
+    }
+    group.ack(added).await.unwrap();
+    world.redis.cmd(&["XTRIM", "unstale:events", "MAXLEN", "1"]);
+    let before = asked();
+    assert!(group.survey(false).await.unwrap().suspicious, "three were unread and one is there");
+    assert_eq!(asked() - before, 2);
+}
+
 #[tokio::test]
 async fn what_was_trimmed_away_unread_is_lost_once_and_a_new_group_has_lost_nothing() {
     let world = World::start().await;
