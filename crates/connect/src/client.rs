@@ -26,6 +26,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub enum Role {
     /// Commands that are answered at once. Nothing on it may block.
     Commands,
+    /// The same, of hundreds of keys or ids: on a socket of our own, which writes them at a tenth of the cost.
+    Bulk,
     /// Reads that block, for at most this long, and nothing else: what comes behind a blocked read waits for it.
     Reader {
         /// The longest BLOCK.
@@ -78,7 +80,7 @@ impl Client {
 
     pub(crate) fn at(site: &Site, aim: Aim, role: Role, name: &str) -> Result<Self, Fault> {
         let timeout = match role {
-            Role::Commands => site.server().command_timeout,
+            Role::Commands | Role::Bulk => site.server().command_timeout,
             Role::Reader { block } => block + GRACE,
         };
         let shared = Arc::new(Shared::new());
@@ -152,7 +154,7 @@ impl Client {
     pub(crate) async fn send_asking(&self, command: Command) -> Result<Reply, Fault> {
         let timeout = self.handle.timeout;
         let (line, generation) = self.handle.shared.current()?;
-        let Line::Library(client) = line else { return Err(Fault::new(FaultKind::Unsupported, "a reader asks for nothing but entries")) };
+        let Line::Library(client) = line else { return Err(Fault::new(FaultKind::Unsupported, "no slot is on its way to a reader")) };
         self.handle.shared.using(Duration::ZERO);
         let pipeline = client.pipeline();
         for command in [Command::new("ASKING"), command] {
@@ -208,13 +210,13 @@ fn timed_out(after: Duration) -> Fault {
 /// What connections are made with; an error now if the files can't be used.
 pub(crate) fn plan(server: &Server, role: Role, name: &str) -> Result<Plan, Fault> {
     let unresponsive = match role {
-        Role::Commands => Some(server.command_timeout + GRACE),
+        Role::Commands | Role::Bulk => Some(server.command_timeout + GRACE),
         Role::Reader { .. } => None,
     };
     let credentials = Credentials::new(server);
     credentials.identity()?;
     Ok(Plan {
-        is_reader: matches!(role, Role::Reader { .. }),
+        is_own: role != Role::Commands,
         credentials,
         connection: ConnectionConfig {
             connection_timeout: server.connect_timeout,

@@ -94,8 +94,8 @@ impl From<&Address> for ServerConfig {
 
 /// What every connection is made with, but for the address. Not for printing: the password is in it.
 pub(crate) struct Plan {
-    /// Whether it is for reads, and so a socket of our own.
-    pub(crate) is_reader: bool,
+    /// Whether it is a socket of our own.
+    pub(crate) is_own: bool,
     pub(crate) credentials: Credentials,
     pub(crate) connection: ConnectionConfig,
     pub(crate) performance: PerformanceConfig,
@@ -320,7 +320,7 @@ impl Line {
                 // Of some size, and it would be within every future that waits for an answer.
                 Answer::Frame(Box::pin(client.custom_raw(command, args)).await?)
             }
-            Self::Own(socket) => socket.ask(&command, limit).await?,
+            Self::Own(socket) => socket.ask(command, limit).await?,
         };
         answer.accepted()
     }
@@ -361,7 +361,7 @@ impl Connection {
     }
 
     async fn open(plan: &Arc<Plan>, address: &Address) -> Result<Self, Fault> {
-        let connection = if plan.is_reader { Self::own(plan, address).await? } else { Self::of_library(plan, address).await? };
+        let connection = if plan.is_own { Self::own(plan, address).await? } else { Self::of_library(plan, address).await? };
         connection.set_name(plan).await?;
         Ok(connection)
     }

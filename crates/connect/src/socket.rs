@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rustls::pki_types::ServerName;
@@ -45,7 +45,7 @@ struct About {
 
 /// A command, and where its answer is awaited.
 struct Order {
-    command: Bytes,
+    command: Command,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -70,11 +70,12 @@ impl Socket {
         Ok((Self { orders, about: Arc::new(about) }, serve(speech, taken).boxed()))
     }
 
-    /// Sends a command and waits for its answer, for at most so long. One that nobody waits for any more is carried out all the same.
-    pub(crate) async fn ask(&self, command: &Command, limit: Duration) -> Result<Answer, Fault> {
+    /// Sends a command and waits for its answer, for at most so long. One that nobody waits for any more is carried out all the same. Commands go
+    /// out in the order in which their futures are first polled, and don't wait for one another's answers.
+    pub(crate) async fn ask(&self, command: Command, limit: Duration) -> Result<Answer, Fault> {
         let (answer, awaited) = oneshot::channel();
         let ended = || Fault::new(FaultKind::Unreachable, "the connection ended before the answer came");
-        self.orders.send(Order { command: command.encode(), answer }).map_err(|_| ended())?;
+        self.orders.send(Order { command, answer }).map_err(|_| ended())?;
         let late = |_| Fault::new(FaultKind::Timeout, format!("no answer within {limit:?}"));
         tokio::time::timeout(limit, awaited).await.map_err(late)?.map_err(|_| ended())
     }
@@ -89,16 +90,56 @@ impl Socket {
 }
 
 /// Carries out what is ordered, until the connection ends.
-async fn serve(mut speech: Speech, mut orders: mpsc::UnboundedReceiver<Order>) -> Fault {
+async fn serve(speech: Speech, orders: mpsc::UnboundedReceiver<Order>) -> Fault {
+    let Speech { stream, buffer, room } = speech;
+    let (read, write) = tokio::io::split(stream);
+    let (sent, awaited) = mpsc::unbounded_channel();
+    tokio::select! {
+        fault = send(write, orders, sent) => fault,
+        fault = receive(Speech { stream: read, buffer, room }, awaited) => fault,
+    }
+}
+
+/// Sends what is ordered; what was ordered meanwhile goes out together.
+async fn send(
+    mut stream: impl AsyncWrite + Unpin,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    sent: mpsc::UnboundedSender<oneshot::Sender<Answer>>,
+) -> Fault {
+    while let Some(first) = orders.recv().await {
+        let mut commands = BytesMut::new();
+        let mut next = Some(first);
+        while let Some(Order { command, answer }) = next {
+            command.write(&mut commands);
+            // Who receives ends together with who sends.
+            let _ = sent.send(answer);
+            next = orders.try_recv().ok();
+        }
+        if let Err(error) = write_out(&mut stream, &commands).await {
+            return error.into();
+        }
+    }
+    Fault::new(FaultKind::Unreachable, "the client was dropped")
+}
+
+async fn write_out(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+/// Hands out the answers, which come in the order of the commands.
+async fn receive(mut speech: Speech<impl AsyncRead + Unpin>, mut awaited: mpsc::UnboundedReceiver<oneshot::Sender<Answer>>) -> Fault {
     loop {
-        let order = tokio::select! {
-            order = orders.recv() => order,
+        let next = tokio::select! {
+            biased;
+            next = awaited.recv() => next,
             fault = speech.ended() => return fault,
         };
-        let Some(Order { command, answer: awaited }) = order else {
-            return Fault::new(FaultKind::Unreachable, "the client was dropped");
+        let Some(awaited) = next else {
+            // Whoever sends has ended, and says why.
+            return std::future::pending().await;
         };
-        match speech.exchange(&command).await {
+        match speech.answer().await {
             // Whoever waited for it may be gone.
             Ok(answer) => drop(awaited.send(answer)),
             Err(fault) => return fault,
@@ -111,10 +152,10 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Questions and answers, one after the other.
-struct Speech {
-    stream: Box<dyn Stream>,
-    /// What has arrived of the next answer.
+/// What is said over a stream, as it is taken apart.
+struct Speech<S = Box<dyn Stream>> {
+    stream: S,
+    /// What has arrived of the next answers.
     buffer: BytesMut,
     room: usize,
 }
@@ -142,19 +183,27 @@ impl Speech {
     async fn in_time(&mut self, plan: &Plan, command: Command) -> Result<Reply, Fault> {
         let limit = plan.connection.internal_command_timeout;
         let late = |_| Fault::new(FaultKind::Unreachable, format!("no answer within {limit:?}"));
-        let answer = tokio::time::timeout(limit, self.exchange(&command.encode())).await.map_err(late)?;
+        let answer = tokio::time::timeout(limit, self.exchange(&command)).await.map_err(late)?;
         answer?.accepted()?.reply()
     }
 
-    async fn exchange(&mut self, command: &[u8]) -> Result<Answer, Fault> {
-        self.stream.write_all(command).await?;
-        self.stream.flush().await?;
+    async fn exchange(&mut self, command: &Command) -> Result<Answer, Fault> {
+        let mut bytes = BytesMut::new();
+        command.write(&mut bytes);
+        write_out(&mut self.stream, &bytes).await?;
+        let answer = self.answer().await?;
+        if self.buffer.is_empty() { Ok(answer) } else { Err(unasked()) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Speech<S> {
+    /// The next answer.
+    async fn answer(&mut self) -> Result<Answer, Fault> {
         let mut scan = Scan::new();
         loop {
             if let Some(end) = scan.go_on(&self.buffer)? {
                 self.room = end.clamp(ROOM, MOST_ROOM);
-                let answer = Answer::Own(scan.finish(self.buffer.split_to(end).freeze()));
-                return if self.buffer.is_empty() { Ok(answer) } else { Err(unasked()) };
+                return Ok(Answer::Own(scan.finish(self.buffer.split_to(end).freeze())));
             }
             self.read(scan.least()).await?;
         }

@@ -178,23 +178,22 @@ impl Command {
         Ok((CustomCommand::new(name, hash, self.block.is_some()), self.args.into_iter().map(Value::Bytes).collect()))
     }
 
-    /// As it goes over a socket of our own.
-    pub(crate) fn encode(&self) -> Bytes {
+    /// Writes it as it goes over a socket of our own.
+    pub(crate) fn write(&self, to: &mut BytesMut) {
         let words = || std::iter::once(&self.name).chain(&self.args);
-        let mut bytes = BytesMut::with_capacity(words().map(|word| word.len() + 16).sum());
+        to.reserve(words().map(|word| word.len() + 16).sum());
         let mut digits = itoa::Buffer::new();
-        let mut length = |bytes: &mut BytesMut, kind, number: usize| {
-            bytes.put_u8(kind);
-            bytes.extend_from_slice(digits.format(number).as_bytes());
-            bytes.extend_from_slice(b"\r\n");
+        let mut length = |to: &mut BytesMut, kind, number: usize| {
+            to.put_u8(kind);
+            to.extend_from_slice(digits.format(number).as_bytes());
+            to.extend_from_slice(b"\r\n");
         };
-        length(&mut bytes, b'*', words().count());
+        length(to, b'*', words().count());
         for word in words() {
-            length(&mut bytes, b'$', word.len());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
+            length(to, b'$', word.len());
+            to.extend_from_slice(word);
+            to.extend_from_slice(b"\r\n");
         }
-        bytes.freeze()
     }
 }
 

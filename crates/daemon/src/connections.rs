@@ -60,12 +60,12 @@ impl Connections {
             read_critical: bus.client(&key, reading, read_critical)?,
             here: Clients {
                 scripts: Lanes {
-                    ordinary: bus.client(&key, Role::Commands, deliver)?,
-                    critical: bus.client(&key, Role::Commands, deliver_critical)?,
+                    ordinary: bus.client(&key, Role::Bulk, deliver)?,
+                    critical: bus.client(&key, Role::Bulk, deliver_critical)?,
                 },
                 scans: if has_caches_here(config, router) { Some(bus.keys([scan, scan_critical])?) } else { None },
             },
-            control: bus.client(&key, Role::Commands, control)?,
+            control: bus.client(&key, Role::Bulk, control)?,
             notices: bus.client(&key, Role::Reader { block: IDLE }, notices)?,
             replay: bus.client(&key, Role::Commands, replay)?,
             publisher: bus.unwatched(&key, Role::Commands, "publish")?,

@@ -19,7 +19,9 @@ use crate::walk::{Found, Step, Whose};
 const MOST: usize = 256;
 /// What the first read after silence asks for, when entries come one by one; each later one asks for at most twice what the last brought.
 const FIRST: usize = 16;
-/// About how many bytes one read, or one claim, may bring.
+/// How many reads may be under way: Redis, which has most of the work, shall not wait for the next while the last is taken in.
+const READS: usize = 2;
+/// About how many bytes the reads under way, or one claim, may bring.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 /// How many entries are taken in at a time. Between them the loop turns to what is more urgent.
 const SLICE: usize = 64;
@@ -86,6 +88,8 @@ pub(crate) struct Stream {
     /// The most that the next read may ask for; `None` before the first, and after one that failed: what is in the stream by then may be of
     /// any size, so it begins with one.
     most: Option<usize>,
+    /// Whether the last read brought as much as one may, so that there is more.
+    is_behind: bool,
 }
 
 impl Stream {
@@ -112,6 +116,7 @@ impl Stream {
             careful: 0,
             average_bytes: 0,
             most: None,
+            is_behind: false,
         }
     }
 
@@ -158,7 +163,7 @@ impl Stream {
 
 /// Reading.
 impl Stream {
-    /// Sends the next read: for many entries, but not more than about [`READ_BYTES`].
+    /// Sends the next reads: for many entries, but together not more than about [`READ_BYTES`].
     pub(crate) fn read(&mut self, limit: EntryLimit) {
         if self.careful > 0 {
             // Those that it delivered before are claimed before the next.
@@ -167,14 +172,17 @@ impl Stream {
             }
             return;
         }
-        match self.most {
-            Some(most) => self.reader.begin((READ_BYTES / self.average_bytes.max(1)).clamp(1, most)),
-            None => self.reader.begin_with_one(),
+        let Some(most) = self.most else { return self.reader.begin_with_one() };
+        let count = (READ_BYTES / READS / self.average_bytes.max(1)).clamp(1, most);
+        self.reader.begin(count);
+        if self.is_behind {
+            self.reader.begin_ahead(count);
         }
     }
 
     /// A read brought so many entries of so many bytes.
     pub(crate) fn has_read(&mut self, bytes: usize, entries: usize) {
+        self.is_behind = entries == MOST;
         self.most = Some((entries * 2).clamp(FIRST, MOST));
         self.weigh(bytes, entries);
     }
@@ -225,6 +233,7 @@ impl Stream {
             self.careful = CAREFUL;
         }
         self.most = None;
+        self.is_behind = false;
     }
 }
 

@@ -1,5 +1,6 @@
-//! The blocking read of new entries. The read under way lives in here, so that asking for it and turning to something else loses nothing.
+//! The blocking read of new entries. The reads under way live in here, so that asking for them and turning to something else loses nothing.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -33,7 +34,8 @@ pub struct Reader {
     client: Client,
     group: Group,
     block: Duration,
-    reading: Option<Reading>,
+    /// In the order in which they were sent, and are answered.
+    reading: VecDeque<Reading>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -45,7 +47,7 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     /// A reader of a group's new entries; `client` is its own and made for blocking at least `block`.
     pub fn new(client: Client, group: Group, block: Duration) -> Self {
-        Self { client, group, block, reading: None }
+        Self { client, group, block, reading: VecDeque::new() }
     }
 
     /// The group that it reads for.
@@ -55,7 +57,7 @@ impl Reader {
 
     /// Whether a read is under way. As long as it is, [`Reader::next`] must be awaited sooner or later, or what it brings is stuck.
     pub fn is_reading(&self) -> bool {
-        self.reading.is_some()
+        !self.reading.is_empty()
     }
 
     /// Sends the next read, for at most `count` entries, unless one is under way. Needs a tokio runtime.
@@ -69,26 +71,38 @@ impl Reader {
     }
 
     fn send(&mut self, count: usize, block: Option<Duration>) {
-        if self.reading.is_none() {
-            self.reading = Some(tokio::spawn(read(self.client.clone(), self.group.clone(), count, block)));
+        if self.reading.is_empty() {
+            self.add(count, block);
         }
+    }
+
+    /// Sends another read right behind the one that is under way, if just one is: the server then has the next to do while the answer to the one
+    /// before is dealt with. It doesn't wait for entries, for it would wait behind the other.
+    pub fn begin_ahead(&mut self, count: usize) {
+        if self.reading.len() == 1 {
+            self.add(count, None);
+        }
+    }
+
+    fn add(&mut self, count: usize, block: Option<Duration>) {
+        self.reading.push_back(tokio::spawn(read(self.client.clone(), self.group.clone(), count, block)));
     }
 
     /// The same without waiting, and without what it reads: see [`Group::deliver`].
     pub fn begin_without_bodies(&mut self, most: usize, enough: usize, limit: EntryLimit) {
-        if self.reading.is_none() {
-            self.reading = Some(tokio::spawn(deliver(self.group.clone(), most, enough, limit)));
+        if self.reading.is_empty() {
+            self.reading.push_back(tokio::spawn(deliver(self.group.clone(), most, enough, limit)));
         }
     }
 
-    /// What the read under way brings. Pends for ever if none is under way. Cancel-safe: the read goes on.
+    /// What the first of the reads under way brings. Pends for ever if none is under way. Cancel-safe: the read goes on.
     ///
     /// # Errors
     /// After any fault entries may be pending that were never seen here: look at one's own pending entries before the next read.
     pub async fn next(&mut self) -> Result<Read, Fault> {
-        let Some(reading) = &mut self.reading else { return std::future::pending().await };
+        let Some(reading) = self.reading.front_mut() else { return std::future::pending().await };
         let result = reading.await;
-        self.reading = None;
+        self.reading.pop_front();
         result.unwrap_or_else(|error| Err(Fault::new(FaultKind::Other, format!("the read ended: {error}"))))
     }
 

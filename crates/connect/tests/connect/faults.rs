@@ -122,10 +122,11 @@ async fn a_server_that_loads_its_data_is_waited_for() {
     resp.cmd(&["SAVE"]);
     redis.kill();
     redis.launch();
-    let [client, reading] = ROLES.map(|role| Client::open(&server(&redis.url()), role, "test").unwrap());
-    tokio::join!(down(&client, FaultKind::Loading), down(&reading, FaultKind::Loading));
-    client.ready(LONG).await.unwrap();
-    reading.ready(LONG).await.unwrap();
+    let [client, bulk, reading] = ROLES.map(|role| Client::open(&server(&redis.url()), role, "test").unwrap());
+    tokio::join!(down(&client, FaultKind::Loading), down(&bulk, FaultKind::Loading), down(&reading, FaultKind::Loading));
+    for client in [&client, &bulk, &reading] {
+        client.ready(LONG).await.unwrap();
+    }
     assert_eq!(client.unlink(vec![bytes("k0:0")]).await.unwrap(), 1);
 }
 

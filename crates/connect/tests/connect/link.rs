@@ -7,7 +7,7 @@ use unstale_connect::{Client, FaultKind, Link, ReadGroup, Role};
 use unstale_testkit::{Fault, FaultProxy, Redis, wait_until};
 
 use crate::group::blocked_read;
-use crate::{BLOCK, LONG, NEW, PENDING, ROLES, bytes, connect, fields, group, reader, server, start};
+use crate::{BLOCK, COMMANDS, LONG, NEW, PENDING, ROLES, bytes, connect, fields, group, reader, server, start};
 
 async fn generation(client: &Client, above: u64) -> u64 {
     let mut link = client.link();
@@ -112,18 +112,21 @@ async fn it_comes_back_again_and_again() {
 
 #[tokio::test]
 async fn a_paused_server_is_a_timeout_and_then_a_new_connection() {
-    let (redis, client) = start().await;
-    redis.pause();
-    let began = Instant::now();
-    let (first, second) = tokio::join!(client.ping(), client.unlink(vec![bytes("k")]));
-    assert_eq!(first.unwrap_err().kind, FaultKind::Timeout);
-    assert!(matches!(second.unwrap_err().kind, FaultKind::Timeout | FaultKind::Unreachable));
-    assert!(began.elapsed() < Duration::from_secs(10));
-    until_down(&client).await;
-    assert_eq!(client.ping().await.unwrap_err().kind, FaultKind::Unreachable);
-    redis.resume();
-    generation(&client, 1).await;
-    client.ping().await.unwrap();
+    for role in COMMANDS {
+        let redis = Redis::start().await;
+        let client = connect(&redis.url(), role).await;
+        redis.pause();
+        let began = Instant::now();
+        let (first, second) = tokio::join!(client.ping(), client.unlink(vec![bytes("k")]));
+        assert_eq!(first.unwrap_err().kind, FaultKind::Timeout);
+        assert!(matches!(second.unwrap_err().kind, FaultKind::Timeout | FaultKind::Unreachable));
+        assert!(began.elapsed() < Duration::from_secs(10));
+        until_down(&client).await;
+        assert_eq!(client.ping().await.unwrap_err().kind, FaultKind::Unreachable);
+        redis.resume();
+        generation(&client, 1).await;
+        client.ping().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -150,49 +153,55 @@ async fn client_when_up(client: &Client) -> unstale_events::EntryId {
 
 #[tokio::test]
 async fn a_peer_that_vanished_without_a_word_is_found_out() {
-    let redis = Redis::start().await;
-    let proxy = FaultProxy::start(redis.address()).await;
-    let client = connect(&proxy.url(), Role::Commands).await;
-    proxy.set(Fault::Stall);
-    assert_eq!(client.ping().await.unwrap_err().kind, FaultKind::Timeout);
-    until_down(&client).await;
-    proxy.set(Fault::None);
-    generation(&client, 1).await;
-    client.ping().await.unwrap();
+    for role in COMMANDS {
+        let redis = Redis::start().await;
+        let proxy = FaultProxy::start(redis.address()).await;
+        let client = connect(&proxy.url(), role).await;
+        proxy.set(Fault::Stall);
+        assert_eq!(client.ping().await.unwrap_err().kind, FaultKind::Timeout);
+        until_down(&client).await;
+        proxy.set(Fault::None);
+        generation(&client, 1).await;
+        client.ping().await.unwrap();
+    }
 }
 
 /// More than the sockets' buffers hold, so that the client is stuck in a write and can't even read.
 #[tokio::test]
 async fn a_client_stuck_in_a_write_is_freed() {
-    let redis = Redis::start().await;
-    let client = connect(&redis.url(), Role::Commands).await;
-    redis.pause();
-    let large = fields(&[("a", &"x".repeat(1 << 20))]);
-    let answers = client.xadd_many(&vec![("s", &large); 32]).await;
-    assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(unstale_connect::Fault::is_transient)));
-    until_down(&client).await;
-    redis.resume();
-    generation(&client, 1).await;
-    client.ping().await.unwrap();
+    for role in COMMANDS {
+        let redis = Redis::start().await;
+        let client = connect(&redis.url(), role).await;
+        redis.pause();
+        let large = fields(&[("a", &"x".repeat(1 << 20))]);
+        let answers = client.xadd_many(&vec![("s", &large); 32]).await;
+        assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(unstale_connect::Fault::is_transient)));
+        until_down(&client).await;
+        redis.resume();
+        generation(&client, 1).await;
+        client.ping().await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_connection_cut_amid_many_commands_answers_each_of_them() {
-    let redis = Redis::start().await;
-    let proxy = FaultProxy::start(redis.address()).await;
-    proxy.set(Fault::CutAfter(20_000));
-    let client = connect(&proxy.url(), Role::Commands).await;
-    let one = fields(&[("a", "1")]);
-    let answers = client.xadd_many(&vec![("s", &one); 2000]).await;
-    proxy.set(Fault::None);
-    let (done, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    assert!(!failed.is_empty());
-    assert!(failed.iter().all(|answer| answer.as_ref().is_err_and(|fault| fault.kind == FaultKind::Unreachable)));
-    let added = redis.cmd(&["XLEN", "s"]).int();
-    assert!(added >= i64::try_from(done.len()).unwrap(), "no answer without an entry");
-    assert!(added < 2000, "a command is sent once, never again by itself");
-    generation(&client, 1).await;
-    client.ping().await.unwrap();
+    for role in COMMANDS {
+        let redis = Redis::start().await;
+        let proxy = FaultProxy::start(redis.address()).await;
+        proxy.set(Fault::CutAfter(20_000));
+        let client = connect(&proxy.url(), role).await;
+        let one = fields(&[("a", "1")]);
+        let answers = client.xadd_many(&vec![("s", &one); 2000]).await;
+        proxy.set(Fault::None);
+        let (done, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        assert!(!failed.is_empty());
+        assert!(failed.iter().all(|answer| answer.as_ref().is_err_and(|fault| fault.kind == FaultKind::Unreachable)));
+        let added = redis.cmd(&["XLEN", "s"]).int();
+        assert!(added >= i64::try_from(done.len()).unwrap(), "no answer without an entry");
+        assert!(added < 2000, "a command is sent once, never again by itself");
+        generation(&client, 1).await;
+        client.ping().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -309,10 +318,10 @@ async fn a_closed_client_stays_closed_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_never_mixed_up() {
     let (redis, client) = start().await;
-    let clients = [client, reader(&redis.url()).await];
-    let tasks: Vec<_> = (0..32)
+    let clients = [client, connect(&redis.url(), Role::Bulk).await, reader(&redis.url()).await];
+    let tasks: Vec<_> = (0..33)
         .map(|task| {
-            let client = clients[task % 2].clone();
+            let client = clients[task % 3].clone();
             tokio::spawn(async move {
                 for number in 0..200 {
                     let text = bytes(&format!("{task}:{number}"));

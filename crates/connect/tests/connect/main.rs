@@ -22,7 +22,9 @@ const LONG: Duration = Duration::from_secs(30);
 const BLOCK: Duration = Duration::from_secs(10);
 
 /// What connections are for. Each is made in a way of its own, and must be as good.
-const ROLES: [Role; 2] = [Role::Commands, Role::Reader { block: BLOCK }];
+const ROLES: [Role; 3] = [Role::Commands, Role::Bulk, Role::Reader { block: BLOCK }];
+/// Those of them that are for commands of all kinds.
+const COMMANDS: [Role; 2] = [Role::Commands, Role::Bulk];
 
 /// A server by URL whose timeouts are short enough for a test that waits for them, and long enough for a loaded machine.
 fn server(url: &str) -> Server {

@@ -63,6 +63,30 @@ async fn beginning_twice_reads_once() {
     assert_eq!(world.group("me").pending(&anybodys(Duration::ZERO), EntryId::ZERO).await.unwrap().len(), 2);
 }
 
+/// Two reads are under way at a time, and the one ahead waits for nothing: it would do so behind the other.
+#[tokio::test]
+async fn a_read_ahead_brings_what_comes_after() {
+    let world = World::start().await;
+    world.group("me").create().await.unwrap();
+    let added: Vec<_> = (0..5).map(|number| world.add(number)).collect();
+    let mut reader = reader(&world).await;
+    reader.begin_ahead(2);
+    assert!(!reader.is_reading(), "there is nothing that it would be ahead of");
+    reader.begin(2);
+    reader.begin_ahead(2);
+    reader.begin_ahead(2);
+    for expected in [&added[..2], &added[2..4]] {
+        let Read::Entries(entries) = next(&mut reader).await else { panic!("there was a group") };
+        assert_eq!(ids(&entries), expected);
+    }
+    assert!(!reader.is_reading(), "a third was not sent");
+    reader.begin(2);
+    reader.begin_ahead(2);
+    let Read::Entries(entries) = next(&mut reader).await else { panic!("there was a group") };
+    assert_eq!(ids(&entries), added[4..]);
+    assert_eq!(next(&mut reader).await, Read::Entries(vec![]));
+}
+
 #[tokio::test]
 async fn a_missing_group_is_made_at_the_beginning() {
     let world = World::start().await;
