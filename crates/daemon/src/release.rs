@@ -5,11 +5,8 @@ use std::sync::LazyLock;
 /// The release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit that was built, as `cargo xtask dist` and `cargo xtask image` tell the compiler.
-pub const COMMIT: &str = match option_env!("UNSTALE_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+/// The commit that was built, as `build.rs` tells the compiler.
+pub const COMMIT: &str = env!("BUILT_COMMIT");
 
 /// Both, for people.
 static BOTH: LazyLock<String> = LazyLock::new(|| format!("{VERSION} (commit {COMMIT})"));

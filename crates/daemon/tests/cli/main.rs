@@ -7,7 +7,7 @@ mod service;
 mod tools;
 
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use unstale_testkit::{Redis, wait_until_sync};
@@ -28,8 +28,19 @@ fn wrong_use_ends_with_2() {
     ] {
         assert_eq!(bench.run(args).code, Some(2), "{args:?}: {:#?}", bench.run(args));
     }
-    bench.run(&["--version"]).with(0);
     bench.run(&["--help"]).with(0);
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let told = Bench::new(ROUTES).run(&["--version"]).with(0).out;
+    let git = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let head = git.ok().filter(|git| git.status.success()).map(|git| String::from_utf8(git.stdout).unwrap());
+    let commit = std::env::var("UNSTALE_COMMIT").ok().or(head).unwrap_or_else(|| "unknown".to_owned());
+    let named =
+        told.trim().strip_prefix(concat!("unstale ", env!("CARGO_PKG_VERSION"), " (commit ")).and_then(|rest| rest.strip_suffix(')'));
+    let named = named.map(|named| named.trim_end_matches("-dirty"));
+    assert!(named.is_some_and(|named| named.len() >= 7 && commit.starts_with(named)), "{told:?}, and git has {commit}");
 }
 
 #[test]
