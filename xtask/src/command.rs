@@ -68,7 +68,7 @@ pub(crate) fn build_release(package: &str, binary: &str) -> Result<PathBuf, Stri
 
 /// The same by a call of cargo that says more, also to the compiler.
 pub(crate) fn build(cargo: &mut Command, flags: &[&str], binary: &str) -> Result<PathBuf, String> {
-    eprintln!("Building {binary} (cargo build --release; the first time takes some minutes).");
+    eprintln!("Building {binary}; the first time takes some minutes.");
     cargo.arg("--message-format=json-render-diagnostics");
     if !flags.is_empty() {
         cargo.arg("--").args(flags);

@@ -6,6 +6,7 @@ mod book;
 mod c_peer;
 mod command;
 mod conformance;
+mod counts;
 mod dashboard;
 mod demo;
 mod dist;
@@ -31,7 +32,7 @@ The project's commands.
 
   cargo xtask demo [--keep]  what unstale does, shown on a private Redis with two APIs and a sidecar each; under a minute after the build
   cargo xtask test [STEP…]   everything that must hold before a change is pushed, installing what it needs;
-                             with STEP only these: fmt, tidy, clippy, build, test, doc
+                             with STEP only these: fmt, tidy, clippy, counts, build, test, doc
   cargo xtask test --servers LIST [--record]
                              the tests that talk to Redis, on each of these versions: all, or some of 6.2,7.0,8.2,valkey-8,valkey-9;
                              downloads those that aren't here; --record keeps each outcome in the table of docs/servers.md
@@ -46,6 +47,9 @@ The project's commands.
   cargo xtask bench [WORKLOAD…] [--rounds N] [--record]
                              how fast it is, beside consumers written by hand in C, Python and for Node, which it installs or builds;
                              --record writes all of it to docs/benchmarks.md
+  cargo xtask counts [--record]
+                             how many instructions each step of an event takes, by valgrind's callgrind, against what docs/benchmarks.md records;
+                             --record writes it there
   cargo xtask conformance [--record]
                              the scenarios of the systems behind the presets, and their figures; --record writes the table of
                              docs/conformance.md
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "c-peer" => c_peer::run(),
         "conformance" => conformance::run(rest),
+        "counts" => counts::run(rest),
         "dashboard" => dashboard::run(rest),
         "dist" => dist::run(rest),
         "image" => image::run(rest),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{c_peer, command, helm, node, python, servers, tidy, versions};
+use crate::{c_peer, command, counts, helm, node, python, servers, tidy, versions};
 
 /// One thing that must hold.
 struct Step {
@@ -15,10 +15,11 @@ struct Step {
 }
 
 /// What is quick to tell comes first. `test` builds what `build` has left to build: nothing, so that its time is the tests' own.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "fmt", what: "the code is formatted", run: |_| cargo(&["fmt", "--all", "--", "--check"]) },
     Step { name: "tidy", what: "the layout of the code keeps its rules", run: |_| tidy::run(&[]) },
     Step { name: "clippy", what: "no warnings", run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]) },
+    Step { name: "counts", what: "no step of an event takes more instructions than it did", run: |_| counts::run(&[]) },
     Step { name: "build", what: "the tests compile", run: |server| tests(server, &["--workspace", "--no-run"]) },
     Step { name: "test", what: "the tests pass", run: |server| tests(server, &["--workspace", "--no-fail-fast"]) },
     Step { name: "doc", what: "the documentation has no broken links", run: |_| doc() },

@@ -1,4 +1,4 @@
-//! Answers of any kind, for fuzzing: no part of the interface.
+//! Answers of any kind for fuzzing, and single steps for counting their instructions: no part of the interface.
 
 use bytes::Bytes;
 use redis_protocol::resp2::decode::decode_bytes;
@@ -6,6 +6,7 @@ use unstale_events::Entry;
 
 use crate::fault::{Fault, FaultKind};
 use crate::resp::Scan;
+use crate::script::Script;
 use crate::wire::{Answer, Reply};
 use crate::{commands, streams};
 
@@ -61,4 +62,16 @@ fn entries(answer: &Answer, bytes: usize) {
 /// Whatever is wrong with an answer is told without its content, which may be a key.
 pub fn discreet<T>(looked: Result<T, Fault>) -> Option<T> {
     looked.inspect_err(|fault| assert!(fault.kind == FaultKind::Protocol && !fault.text.contains(SECRET), "{fault}")).ok()
+}
+
+/// The entries in an answer to XREADGROUP, as a reader takes it apart.
+pub fn read(bytes: &Bytes) -> Result<Vec<Entry>, Fault> {
+    let mut scan = Scan::new();
+    scan.go_on(bytes)?;
+    scan.finish(bytes.clone()).read()
+}
+
+/// Puts a script's call together as the client library takes it; returns how many words it has.
+pub fn call(script: &Script, keys: Vec<Bytes>, args: Vec<Bytes>) -> Result<usize, Fault> {
+    script.call(keys, args).into_parts().map(|(_, words)| words.len())
 }

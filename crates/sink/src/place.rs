@@ -41,8 +41,7 @@ pub(crate) struct Site {
 impl Places {
     pub(crate) fn new(caches: &Arc<Caches>, here: &Clients, elsewhere: Vec<Elsewhere>) -> Self {
         let queues = |scans: Lanes<Store>| scans.map(|store| Queue::new(store, Arc::clone(caches)));
-        let mut of = vec![Place::Together; caches.all().len()];
-        let mut sites = Vec::new();
+        let Self { mut of, mut sites, .. } = Self::together(caches);
         for Elsewhere { server, caches: theirs, deletes, scans, failover_replay } in elsewhere {
             for cache in theirs {
                 of[cache.index()] = Place::Apart(sites.len());
@@ -53,6 +52,11 @@ impl Places {
             of[id.index()] = Place::Nowhere;
         }
         Self { of, scans_here: here.scans.clone().map(queues), sites }
+    }
+
+    /// All caches with the log, and nothing that leads to them.
+    pub(crate) fn together(caches: &Caches) -> Self {
+        Self { of: vec![Place::Together; caches.all().len()], scans_here: None, sites: Vec::new() }
     }
 
     pub(crate) fn of(&self, cache: CacheId) -> Place {

@@ -8,7 +8,7 @@ use unstale_events::{CacheId, Position, Target, TargetKind, Targets};
 
 use crate::place::{Place, Places};
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
+pub(crate) static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
 
 /// How a call treats the log, and what it writes to it.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(crate) struct Announcement<'a> {
 /// One call.
 #[derive(Debug)]
 pub(crate) struct Request {
-    keys: Vec<Bytes>,
-    args: Vec<Bytes>,
+    pub(crate) keys: Vec<Bytes>,
+    pub(crate) args: Vec<Bytes>,
     deleting: Vec<CacheId>,
 }
 

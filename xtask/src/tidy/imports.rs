@@ -7,10 +7,11 @@ pub(super) const RANKS: [&[&str]; 5] =
     [&["events"], &["router", "batcher", "connect"], &["source", "sink", "notices"], &["pipeline", "client"], &["daemon"]];
 
 /// Crates beside the ranks: no crate of the program is built with them, and they are built with none of it.
-const TOOLS: [&str; 5] = ["bench", "soak", "testkit", "tests", "xtask"];
+const TOOLS: [&str; 6] = ["bench", "soak", "steps", "testkit", "tests", "xtask"];
 
-/// The tools that may be built with all of it, for they look at the whole program from outside: the benchmark, the end-to-end tests and the soak.
-const END_TO_END: [&str; 3] = ["bench", "soak", "tests"];
+/// The tools that may be built with all of it: the benchmark, the end-to-end tests and the soak look at the whole program from outside, the steps at its
+/// parts.
+const ABOVE_ALL: [&str; 4] = ["bench", "soak", "steps", "tests"];
 
 /// What only one crate may name, so that it can be replaced.
 const KEPT_TO: [(&str, &str); 2] = [("fred", "connect"), ("figment", "daemon")];
@@ -42,7 +43,7 @@ fn unranked(name: &str) -> Option<String> {
 }
 
 fn upward(workspace: &Workspace, name: &str) -> Vec<String> {
-    let allowed = |import: &str| END_TO_END.contains(&name) || rank(import).is_some_and(|below| rank(name).is_some_and(|own| below < own));
+    let allowed = |import: &str| ABOVE_ALL.contains(&name) || rank(import).is_some_and(|below| rank(name).is_some_and(|own| below < own));
     let wrong = workspace.own_imports(name).into_iter().filter(|import| !allowed(import));
     wrong.map(|import| format!("{name} imports {import}, which is not of a lower rank (ranks: {})", shown_ranks())).collect()
 }

@@ -26,7 +26,7 @@ pub(super) struct Source {
 /// All source files, by their paths.
 pub(super) fn load(root: &Path) -> Result<Vec<Source>, String> {
     let mut sources = Vec::new();
-    for dir in ["bench", "crates", "fuzz", "soak", "tests", "xtask"] {
+    for dir in ["bench", "crates", "fuzz", "soak", "steps", "tests", "xtask"] {
         collect(root, &root.join(dir), &mut sources)?;
     }
     sources.sort_by(|one, other| one.path.cmp(&other.path));
