@@ -261,18 +261,26 @@ struct Found {
 async fn find(plan: &Arc<Plan>, site: &Site, aim: &Aim, attempt: usize) -> Result<Found, Fault> {
     in_time(plan, async {
         let address = site.locate(aim, attempt).await?;
-        let at = |fault: Fault| if site.is_one() { fault } else { Fault::new(fault.kind, format!("{address}: {}", fault.text)) };
-        let connection = Connection::open(plan, &address).await.map_err(at)?;
-        connection.loaded(plan).await.map_err(at)?;
-        let info = connection.info(plan).await.map_err(at)?;
-        let is = |line: &str| info.lines().any(|known| known == line);
-        if site.wants_master(aim) && is("role:slave") {
-            return Err(at(Fault::new(FaultKind::ReadOnly, "this is a replica, though it was named as the master")));
+        tokio::select! {
+            found = meet(plan, site, aim, address.clone()) => found,
+            // A server that stands still lets one wait; who has taken its place doesn't.
+            fault = site.moved(aim, &address) => Err(fault),
         }
-        let process = info.lines().find_map(|line| line.strip_prefix("run_id:")).map_or_else(|| address.to_string().into(), Arc::from);
-        Ok(Found { connection, address, process })
     })
     .await
+}
+
+async fn meet(plan: &Arc<Plan>, site: &Site, aim: &Aim, address: Address) -> Result<Found, Fault> {
+    let at = |fault: Fault| if site.is_one() { fault } else { Fault::new(fault.kind, format!("{address}: {}", fault.text)) };
+    let connection = Connection::open(plan, &address).await.map_err(at)?;
+    connection.loaded(plan).await.map_err(at)?;
+    let info = connection.info(plan).await.map_err(at)?;
+    let is = |line: &str| info.lines().any(|known| known == line);
+    if site.wants_master(aim) && is("role:slave") {
+        return Err(at(Fault::new(FaultKind::ReadOnly, "this is a replica, though it was named as the master")));
+    }
+    let process = info.lines().find_map(|line| line.strip_prefix("run_id:")).map_or_else(|| address.to_string().into(), Arc::from);
+    Ok(Found { connection, address, process })
 }
 
 /// Waits until a connection that nobody uses doesn't answer any more. A peer that vanished without a word would else be noticed by whoever

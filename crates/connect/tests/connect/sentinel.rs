@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use unstale_connect::{Client, FaultKind, Link, Place, ReadGroup, Role, Secret, Site};
+use unstale_connect::{Client, FaultKind, Link, Place, ReadGroup, Role, Secret, Server, Site};
 use unstale_testkit::{Certificates, Sentinels, server_has_tls, wait_until};
 
 use crate::{BLOCK, LONG, NEW, bytes, fields, group, server};
@@ -56,9 +56,14 @@ async fn a_new_master_is_found_however_it_came_to_be() {
         if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
     })
     .await;
+    // One that waits for the old master to take its connection wouldn't be at the new one in time.
+    let patient = Client::open(&Server { connect_timeout: LONG * 2, ..crate::server(&all.url()) }, Role::Commands, "patient").unwrap();
+    patient.ready(LONG).await.unwrap();
     all.server(third).pause();
+    assert_eq!(patient.xlen("s").await.unwrap_err().kind, FaultKind::Timeout);
     assert_eq!(all.replaced(third).await, 0);
     another(&client, server).await;
+    another(&patient, 1).await;
     all.server(third).resume();
     client.xadd("s", &fields(&[("a", "3")])).await.unwrap();
     let length = all.server(0).cmd(&["XLEN", "s"]).int();
