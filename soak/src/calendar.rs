@@ -126,7 +126,8 @@ impl Calendar {
         .collect()
     }
 
-    /// An event was worked off that was due at `due`: if that is late, the newest fault has not been got over before now.
+    /// An event was worked off that was due at `due`: if that is late, the newest fault has not been got over before now. What was due when others
+    /// had been in time again for a while is no trace of it: a busy machine has late events of its own.
     pub fn worked_off(&self, due: Instant, now: Instant) {
         if now.saturating_duration_since(due) < OVERDUE {
             return;
@@ -134,6 +135,7 @@ impl Calendar {
         if let Some(fault) =
             self.faults().iter_mut().rev().find(|fault| fault.begun < now && !crate::metronome::KINDS.contains(&fault.kind))
             && let Some(ended) = fault.ended
+            && due <= ended + fault.grace.max(fault.recovery)
         {
             fault.recovery = fault.recovery.max(now.saturating_duration_since(ended));
         }
@@ -195,6 +197,11 @@ mod tests {
         let calendar = calendar(zero, &[(2, 4)]);
         calendar.worked_off(zero + SECOND * 3, zero + SECOND * 6);
         calendar.worked_off(zero + SECOND * 8, zero + SECOND * 8);
-        assert_eq!(calendar.by_kind()["test"][0].recovery, SECOND * 2);
+        let recovery = || calendar.by_kind()["test"][0].recovery;
+        assert_eq!(recovery(), SECOND * 2);
+        calendar.worked_off(zero + SECOND * 5, zero + SECOND * 7);
+        assert_eq!(recovery(), SECOND * 3, "it was due while others were late");
+        calendar.worked_off(zero + SECOND * 9, zero + SECOND * 10);
+        assert_eq!(recovery(), SECOND * 3, "the one before was in time");
     }
 }
