@@ -1,6 +1,6 @@
 //! Answers of any kind for fuzzing, and single steps for counting their instructions: no part of the interface.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes;
 use unstale_events::Entry;
 
@@ -71,7 +71,9 @@ pub fn read(bytes: &Bytes) -> Result<Vec<Entry>, Fault> {
     scan.finish(bytes.clone()).read()
 }
 
-/// Puts a script's call together as the client library takes it; returns how many words it has.
-pub fn call(script: &Script, keys: Vec<Bytes>, args: Vec<Bytes>) -> Result<usize, Fault> {
-    script.call(keys, args).into_parts().map(|(_, words)| words.len())
+/// A script's call, as it goes over a socket of our own.
+pub fn call(script: &Script, keys: Vec<Bytes>, args: Vec<Bytes>) -> BytesMut {
+    let mut written = BytesMut::new();
+    script.call(keys, args).write(&mut written);
+    written
 }

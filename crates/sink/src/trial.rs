@@ -1,8 +1,9 @@
 //! Answers of the delivery script, of any kind, for fuzzing, and single steps of a delivery for counting their instructions: no part of the interface.
 
+use bytes::BytesMut;
 use unstale_batcher::Batch;
+use unstale_connect::Reply;
 use unstale_connect::trial::discreet;
-use unstale_connect::{Fault, Reply};
 use unstale_router::Caches;
 
 use crate::notice;
@@ -24,8 +25,8 @@ pub fn notice(batch: &Batch, caches: &Caches) -> Option<String> {
     notice::tail(batch, &part, caches, &notice::about(batch))
 }
 
-/// Puts the script's call for the keys of a batch together, with an empty notice; returns how many words it has.
-pub fn call(batch: &Batch, caches: &Caches) -> Result<usize, Fault> {
+/// The script's call for the keys of a batch, with an empty notice, as it is sent.
+pub fn call(batch: &Batch, caches: &Caches) -> BytesMut {
     let places = Places::together(caches);
     let keys: Vec<usize> = Plan::of(batch, &places).into_iter().flat_map(|plan| plan.keys).collect();
     let (log, tail) = ("unstale:notices", Some(String::new()));
