@@ -213,7 +213,7 @@ impl Seat {
         self.requests.try_recv().ok()
     }
 
-    /// Shows the numbers as they are now, and that the loop turns. To be called after every turn, once a second at least.
+    /// Shows the numbers as they are now, and that the loop turns. To be called once a second at least.
     pub fn publish(&self, stats: &Stats) {
         self.published.send_modify(|shown| {
             shown.stats = Arc::new(stats.clone());

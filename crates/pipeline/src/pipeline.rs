@@ -45,7 +45,7 @@ const GLANCE: Duration = Duration::from_secs(3);
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How many dead letters are written at a time.
 const BURIALS: usize = 16;
-/// How often the numbers are shown while there is work.
+/// How long after something happened the numbers are shown. To show them takes as long as to deliver an event, which comes first.
 const SHOW: Duration = Duration::from_millis(20);
 
 /// How the loop ended.
@@ -110,7 +110,7 @@ impl Pipeline {
             wanted_lease: false,
             surveyed: None,
             surveys: 0,
-            shown: now,
+            show_at: None,
             history: History::Unknown,
             draining: None,
         };
@@ -172,7 +172,8 @@ pub(crate) struct State {
     /// When the streams were looked at last; `None` if that is to be done at once.
     pub(crate) surveyed: Option<Instant>,
     pub(crate) surveys: usize,
-    pub(crate) shown: Instant,
+    /// When the numbers are shown next, if there are new ones.
+    pub(crate) show_at: Option<Instant>,
     pub(crate) history: History,
     /// Since when the process is ending.
     pub(crate) draining: Option<Instant>,
@@ -207,7 +208,9 @@ impl State {
         }
         self.start_deliveries(inputs, now);
         self.start_reads(inputs, now);
-        self.show(inputs, now);
+        if self.show_at.is_some_and(|at| at <= now) {
+            self.show(inputs);
+        }
     }
 
     fn look_around(&mut self, inputs: &mut Inputs, now: Instant) {
@@ -223,6 +226,7 @@ impl State {
             inputs.seat.publish_health(health);
             self.summary.write(&self.stats, now);
             self.metrics.upkeep();
+            self.show_at = Some(now);
         }
     }
 
@@ -340,7 +344,7 @@ impl State {
 
     /// Until when nothing needs to be started.
     fn due(&self, inputs: &Inputs, now: Instant) -> Instant {
-        let mut due = self.batcher.deadline(|_| true).map_or(self.next_look, |deadline| deadline.min(self.next_look));
+        let mut due = [self.batcher.deadline(|_| true), self.show_at].into_iter().flatten().fold(self.next_look, Instant::min);
         if self.watch.is_up(CONTROL) {
             due = due.min(self.next_beat);
             due = [&inputs.critical, &inputs.ordinary].into_iter().filter_map(|stream| stream.due(now)).fold(due, Instant::min);
@@ -367,6 +371,9 @@ impl State {
 /// Applying steps.
 impl State {
     fn apply(&mut self, step: Step, inputs: &mut Inputs, now: Instant) {
+        if !matches!(step, Step::Due) {
+            self.show_at.get_or_insert(now + SHOW);
+        }
         match step {
             Step::Read(kind, Ok(Read::Entries(entries))) => {
                 let fields = entries.iter().filter_map(|entry| entry.fields.as_ref());
@@ -395,12 +402,8 @@ impl State {
 
 /// Showing and ending.
 impl State {
-    fn show(&mut self, inputs: &mut Inputs, now: Instant) {
-        let idle = inputs.deliveries.is_empty() && self.batcher.is_empty();
-        if !idle && now.saturating_duration_since(self.shown) < SHOW {
-            return;
-        }
-        self.shown = now;
+    fn show(&mut self, inputs: &mut Inputs) {
+        self.show_at = None;
         for (priority, load) in unstale_events::Priority::ALL.into_iter().zip(self.batcher.pending()) {
             self.stats.queue(priority, load.entries as u64);
         }
@@ -437,7 +440,7 @@ impl State {
 
     /// Tells the others that this instance is gone, so that they needn't find out; they would within seconds.
     async fn farewell(&mut self, inputs: &mut Inputs) {
-        self.show(inputs, Instant::now());
+        self.show(inputs);
         let goodbye = async {
             self.membership.goodbye().await?;
             for stream in inputs.streams() {
