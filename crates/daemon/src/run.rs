@@ -83,7 +83,8 @@ async fn serve(config: &Config, router: Arc<Router>, http: &Runtime) -> Result<E
         async move { hub.follow(&mut follower).await }
     });
     let probing = prober.map(|prober| tokio::spawn(prober.run()));
-    let ended = Box::pin(pipeline.run()).await;
+    // A task, for to wake the future that the runtime was begun with takes a system call each time.
+    let ended = tokio::spawn(pipeline.run()).await.map_err(|error| format!("the loop ended: {error}"))?;
     following.abort();
     if let Some(probing) = probing {
         probing.abort();

@@ -189,11 +189,12 @@ pub fn seat(stats: Stats) -> (Seat, Handle) {
 impl Seat {
     /// Whatever comes first: the order to drain, unless it was heard already, or a request. Cancel-safe.
     pub(crate) async fn called(&mut self, draining: bool) -> Call {
-        let drain = self.drain.wait_for(|drain| *drain);
+        let Self { drain, requests, .. } = self;
+        let drain = async { drain.wait_for(|drain| *drain).await.is_ok() };
         tokio::select! {
             biased;
-            Ok(_) = drain, if !draining => Call::Drain,
-            Some(request) = self.requests.recv() => Call::Request(request),
+            true = drain, if !draining => Call::Drain,
+            Some(request) = requests.recv() => Call::Request(request),
             else => std::future::pending().await,
         }
     }
