@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::watch;
 use unstale_connect::{Client, Fault, Link, Place, Role, Site, Store as Keys};
 use unstale_events::CacheId;
@@ -45,16 +46,21 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Begins to connect.
+    /// Begins to connect. What HTTP needs works in its runtime, `http`, all else in this one.
     ///
     /// # Errors
     /// What is wrong with the settings or files of a server.
-    pub fn open(config: &Config, router: &Router, instance: &str) -> Result<Self, String> {
+    pub fn open(config: &Config, router: &Router, instance: &str, http: &Runtime) -> Result<Self, String> {
         let key = config.names().events;
         let site = site(config, &config.bus.redis)?;
         let mut bus = Opener { name: &config.bus.redis, instance, site: &site, prefix: String::new(), lines: Vec::new() };
         let reading = Role::Reader { block: BLOCK };
         let [read, read_critical, deliver, deliver_critical, scan, scan_critical, control, notices, replay] = ROLES;
+        let (notices, replay, publisher) = {
+            let _within = http.enter();
+            let notices = bus.client(&key, Role::Reader { block: IDLE }, notices)?;
+            (notices, bus.client(&key, Role::Commands, replay)?, bus.unwatched(&key, Role::Commands, "publish")?)
+        };
         let opened = Self {
             read: bus.client(&key, reading, read)?,
             read_critical: bus.client(&key, reading, read_critical)?,
@@ -66,9 +72,9 @@ impl Connections {
                 scans: if has_caches_here(config, router) { Some(bus.keys([scan, scan_critical])?) } else { None },
             },
             control: bus.client(&key, Role::Bulk, control)?,
-            notices: bus.client(&key, Role::Reader { block: IDLE }, notices)?,
-            replay: bus.client(&key, Role::Commands, replay)?,
-            publisher: bus.unwatched(&key, Role::Commands, "publish")?,
+            notices,
+            replay,
+            publisher,
             elsewhere: Vec::new(),
             lines: Vec::new(),
         };

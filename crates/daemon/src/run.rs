@@ -57,7 +57,7 @@ pub async fn run(loaded: Loaded, http: &Runtime) -> Exit {
 /// Listens, works, and stops in the order in which others depend on it: health is told to the very end.
 async fn serve(config: &Config, router: Arc<Router>, http: &Runtime) -> Result<Ended, String> {
     let signals = Signals::listen().map_err(|error| error.to_string())?;
-    let Assembly { pipeline, handle, publisher, lookout, instance, names, hub, mut follower, log } = assemble(config, &router)?;
+    let Assembly { pipeline, handle, publisher, lookout, instance, names, hub, mut follower, log } = assemble(config, &router, http)?;
     let rules = Rules::new(config)?;
     let prober = (!config.probe.interval.is_zero()).then(|| Prober {
         publisher: publisher.clone(),
@@ -145,14 +145,14 @@ pub struct Assembly {
     pub log: Log,
 }
 
-/// Puts a sidecar together. It begins to connect at once, and reports what it can't reach rather than fail.
+/// Puts a sidecar together, part of it in the runtime of HTTP. It begins to connect at once, and reports what it can't reach rather than fail.
 ///
 /// # Errors
 /// What is wrong with the servers' settings or files.
-pub fn assemble(config: &Config, router: &Arc<Router>) -> Result<Assembly, String> {
+pub fn assemble(config: &Config, router: &Arc<Router>, http: &Runtime) -> Result<Assembly, String> {
     let names = config.names();
     let instance = format!("{}-{}", config.instance.name, suffix());
-    let connections = Connections::open(config, router, &instance)?;
+    let connections = Connections::open(config, router, &instance, http)?;
     let stats = Stats::new(labels(router, connections.roles()));
     let Connections { read, read_critical, here, elsewhere, control, notices, replay, publisher, lines } = connections;
     let group = |kind, start| Group::new(control.clone(), kind, names.stream(kind), &names.group, &instance, start);
