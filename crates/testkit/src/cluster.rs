@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::redis::{Builder, blocking};
-use crate::{FaultProxy, Redis, Resp, Value, wait_until, wait_until_sync};
+use crate::{Error, FaultProxy, Redis, Resp, Value, wait_until, wait_until_sync};
 
 /// How many slots a cluster has.
 pub const SLOTS: u16 = 16_384;
@@ -183,13 +183,18 @@ impl Cluster {
         self.owner(slot_of(key))
     }
 
-    /// Runs a command on the node that has this key's slot.
+    /// Runs a command on the node that has this key's slot. Waits while that thinks that the cluster is down, as each may for a moment that misses
+    /// another.
     ///
     /// # Panics
     /// If it fails.
     #[track_caller]
     pub fn cmd<A: AsRef<[u8]>>(&self, key: &str, args: &[A]) -> Value {
-        self.node(self.owner_of(key)).cmd(args)
+        let answer = || match self.node(self.owner_of(key)).resp().try_cmd(args) {
+            Err(Error::Server(text)) if text.starts_with("CLUSTERDOWN") => Err(text),
+            answer => Ok(answer),
+        };
+        wait_until_sync("the cluster to be up", AGREE, answer).unwrap_or_else(|error| panic!("about {key}: {error}"))
     }
 
     /// Waits until all running nodes say that all is well and agree on who has which slots.

@@ -39,6 +39,14 @@ async fn a_cluster_loses_a_master_moves_slots_and_fails_over() {
     })
     .await;
     cluster.node_mut(new).kill();
+    // The others call the cluster down from when they miss it until its replica has its slots.
+    wait_until("another master to call the cluster down", LONG, || async {
+        let down = cluster.node(from).cmd(&["CLUSTER", "INFO"]).text().contains("cluster_state:fail");
+        if down || cluster.owner(slot) == to { Ok(()) } else { Err("it is up".to_owned()) }
+    })
+    .await;
+    let key = ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().find(|key| cluster.owner_of(key) == from).expect("a key there");
+    cluster.cmd(key, &["SET", key, "v"]);
     assert_eq!(cluster.replaced(new, slot).await, to);
 }
 
