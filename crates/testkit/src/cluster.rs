@@ -118,6 +118,10 @@ impl Seen {
 
 type View = BTreeMap<usize, Seen>;
 
+fn owner(view: &View, slot: u16) -> Option<usize> {
+    view.iter().find(|(_, seen)| seen.has(slot)).map(|(index, _)| *index)
+}
+
 impl Cluster {
     /// Starts a cluster of so many masters with so many replicas each.
     ///
@@ -171,8 +175,7 @@ impl Cluster {
     /// # Panics
     /// If nobody has it.
     pub fn owner(&self, slot: u16) -> usize {
-        let owner = self.any_view().into_iter().find(|(_, seen)| seen.has(slot));
-        owner.unwrap_or_else(|| panic!("no node has slot {slot}")).0
+        owner(&self.any_view(), slot).unwrap_or_else(|| panic!("no node has slot {slot}"))
     }
 
     /// The node that has the slot of this key.
@@ -212,7 +215,7 @@ impl Cluster {
     pub async fn replaced(&self, master: usize, slot: u16) -> usize {
         let state = || {
             let view = self.agreement()?;
-            let owner = view.iter().find(|(_, seen)| seen.has(slot)).map(|(index, _)| *index);
+            let owner = owner(&view, slot);
             owner.filter(|owner| *owner != master).ok_or_else(|| format!("slot {slot} is with {owner:?}"))
         };
         agreed("another node to have the slot", state).await
@@ -260,24 +263,63 @@ impl Cluster {
     /// # Panics
     /// If the nodes refuse.
     pub fn migrate(&self, slot: u16, to: usize) -> Migration<'_> {
-        let from = self.owner(slot);
-        let migration = Migration { cluster: self, slot, from, to, source: self.node(from).resp(), target: self.node(to).resp() };
-        migration.begin()
+        self.try_migrate(slot, self.owner(slot), to).expect("the nodes begin to move a slot")
     }
 
-    /// Moves slots with their keys, one after the other, while clients go on.
+    fn try_migrate(&self, slot: u16, from: usize, to: usize) -> Result<Migration<'_>, Error> {
+        let (mut source, mut target) = (self.node(from).try_resp()?, self.node(to).try_resp()?);
+        let name = slot.to_string();
+        target.try_cmd(&["CLUSTER", "SETSLOT", &name, "IMPORTING", &self.ids[from]])?;
+        source.try_cmd(&["CLUSTER", "SETSLOT", &name, "MIGRATING", &self.ids[to]])?;
+        Ok(Migration { cluster: self, slot, from, to, source, target })
+    }
+
+    /// Moves slots with their keys, one after the other, while clients go on, and waits until all nodes know. If a node is replaced by its replica
+    /// meanwhile, that has its part.
     ///
     /// # Panics
-    /// If the nodes refuse.
+    /// If the nodes go on refusing.
     pub async fn reshard(&self, slots: impl IntoIterator<Item = u16>, to: usize) {
-        for slot in slots.into_iter().filter(|slot| self.owner(*slot) != to) {
-            let mut migration = self.migrate(slot, to);
-            while migration.move_keys(10) > 0 {
-                yield_now().await;
-            }
-            migration.finish();
+        let slots: Vec<u16> = slots.into_iter().collect();
+        for slot in &slots {
+            wait_until(&format!("slot {slot} to move"), AGREE, || self.try_move(*slot, to)).await;
+        }
+        let state = || {
+            self.adopt(&slots, to)?;
+            self.agreement().map(drop)
+        };
+        agreed("the nodes to agree on the slots that moved", state).await;
+    }
+
+    /// Moves a slot from where it is, if it is anywhere, however far a move was that was cut short.
+    async fn try_move(&self, slot: u16, to: usize) -> Result<(), String> {
+        let view = self.any_view();
+        let to = in_place_of(to, &view);
+        let Some(from) = owner(&view, slot).filter(|from| *from != to) else { return Ok(()) };
+        let mut migration = self.try_migrate(slot, from, to)?;
+        while migration.try_move_keys(10)? > 0 {
             yield_now().await;
         }
+        migration.try_finish()?;
+        yield_now().await;
+        Ok(())
+    }
+
+    /// Gives slots away that nobody has: a node that took the place of its master may not have heard what that was given last. It has the keys.
+    fn adopt(&self, slots: &[u16], to: usize) -> Result<(), String> {
+        let views: Vec<View> = self.running().filter_map(|node| self.view(&mut node.try_resp().ok()?)).collect();
+        let Some(view) = views.last() else { return Ok(()) };
+        let is_nobodys = |slot: &u16| views.iter().all(|view| owner(view, *slot).is_none());
+        slots.iter().copied().filter(is_nobodys).try_for_each(|slot| Ok(self.give(slot, in_place_of(to, view))?))
+    }
+
+    /// Has all running masters know who has a slot, him first.
+    fn give(&self, slot: u16, to: usize) -> Result<(), Error> {
+        let others = self.masters().into_iter().filter(|index| *index != to && self.node(*index).is_running());
+        for index in std::iter::once(to).chain(others) {
+            self.node(index).try_resp()?.try_cmd(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &self.ids[to]])?;
+        }
+        Ok(())
     }
 
     async fn replicate(&self) {
@@ -339,6 +381,11 @@ fn range(word: &str) -> Option<(u16, u16)> {
     Some((from.parse().ok()?, to.parse().ok()?))
 }
 
+/// The node itself, or its master if it is a replica now.
+fn in_place_of(node: usize, view: &View) -> usize {
+    view[&node].of.unwrap_or(node)
+}
+
 /// Whether a replica has all that its master has.
 pub(crate) fn in_sync(replica: &Redis) -> Result<(), String> {
     let info = replica.cmd(&["INFO", "replication"]).text();
@@ -367,13 +414,6 @@ pub struct Migration<'a> {
 }
 
 impl Migration<'_> {
-    fn begin(mut self) -> Self {
-        let slot = self.slot.to_string();
-        self.target.cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.cluster.ids[self.from]]);
-        self.source.cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.cluster.ids[self.to]]);
-        self
-    }
-
     /// The node that it comes from.
     pub fn from(&self) -> usize {
         self.from
@@ -384,10 +424,20 @@ impl Migration<'_> {
     /// # Panics
     /// If the nodes refuse.
     pub fn move_keys(&mut self, most: usize) -> usize {
-        let keys = self.source.cmd(&["CLUSTER", "GETKEYSINSLOT", &self.slot.to_string(), &most.to_string()]);
+        let keys = self.keys(most).expect("the source names its keys");
+        self.move_these(&keys)
+    }
+
+    fn try_move_keys(&mut self, most: usize) -> Result<usize, Error> {
+        let keys = self.keys(most)?;
+        self.try_move_these(&keys)?;
+        Ok(keys.len())
+    }
+
+    fn keys(&mut self, most: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let keys = self.source.try_cmd(&["CLUSTER", "GETKEYSINSLOT", &self.slot.to_string(), &most.to_string()])?;
         let Value::Array(keys) = keys else { panic!("expected keys, got {keys:?}") };
-        let keys = keys.into_iter().filter_map(|key| if let Value::Bulk(key) = key { Some(key) } else { None });
-        self.move_these(&keys.collect::<Vec<_>>())
+        Ok(keys.into_iter().filter_map(|key| if let Value::Bulk(key) = key { Some(key) } else { None }).collect())
     }
 
     /// Moves these keys, as far as they are there still; returns how many were named. Tries again while the nodes can't: one of a cluster whose
@@ -396,8 +446,13 @@ impl Migration<'_> {
     /// # Panics
     /// If the nodes go on refusing.
     pub fn move_these<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> usize {
+        wait_until_sync("the nodes to move keys", AGREE, || Ok(self.try_move_these(keys)?));
+        keys.len()
+    }
+
+    fn try_move_these<K: AsRef<[u8]>>(&mut self, keys: &[K]) -> Result<(), Error> {
         if keys.is_empty() {
-            return 0;
+            return Ok(());
         }
         let target = self.cluster.node(self.to);
         let (host, port) = (target.public_address().ip().to_string(), target.public_address().port().to_string());
@@ -408,23 +463,22 @@ impl Migration<'_> {
         }
         words.extend([b"REPLACE".as_slice(), b"KEYS"]);
         words.extend(keys.iter().map(AsRef::as_ref));
-        wait_until_sync("the nodes to move keys", AGREE, || self.source.try_cmd(&words).map_err(|error| error.to_string()));
-        keys.len()
+        self.source.try_cmd(&words).map(drop)
     }
 
     /// Gives the slot to its new node, which all masters are told.
     ///
     /// # Panics
     /// If the nodes refuse.
-    pub fn finish(mut self) {
-        let slot = self.slot.to_string();
-        let words = ["CLUSTER", "SETSLOT", &slot, "NODE", &self.cluster.ids[self.to]];
-        self.target.cmd(&words);
-        self.source.cmd(&words);
-        for other in self.cluster.masters().into_iter().filter(|index| ![self.from, self.to].contains(index)) {
-            if self.cluster.node(other).is_running() {
-                self.cluster.node(other).cmd(&words);
-            }
-        }
+    pub fn finish(self) {
+        self.try_finish().expect("the nodes end the move of a slot");
+    }
+
+    /// The new node first, then the old one: who asks it in between is sent on.
+    fn try_finish(mut self) -> Result<(), Error> {
+        let words = ["CLUSTER", "SETSLOT", &self.slot.to_string(), "NODE", &self.cluster.ids[self.to]];
+        self.target.try_cmd(&words)?;
+        self.source.try_cmd(&words)?;
+        self.cluster.give(self.slot, self.to)
     }
 }

@@ -122,6 +122,13 @@ impl From<io::Error> for Error {
     }
 }
 
+/// As the last state seen, for those who wait for another.
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.to_string()
+    }
+}
+
 trait Stream: Read + Write + Send {
     fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()>;
 }

@@ -31,6 +31,16 @@ async fn a_cluster_loses_a_master_moves_slots_and_fails_over() {
     assert_eq!(cluster.owner(slot), to);
     assert_eq!(cluster.cmd("{t}0", &["GET", "{t}0"]).text(), "v");
 
+    // What was begun ends where it should, whoever is in whose place by then, and nobody's slot becomes somebody's.
+    let third = (to + 1) % 3;
+    assert_eq!(cluster.migrate(slot, third).move_keys(10), 10);
+    let other = cluster.fail_over(third).await;
+    cluster.reshard([slot], third).await;
+    assert_eq!(cluster.owner(slot), other);
+    cluster.nodes().iter().for_each(|node| drop(node.cmd(&["CLUSTER", "DELSLOTS", &slot.to_string()])));
+    cluster.reshard([slot], to).await;
+    assert_eq!(cluster.owner(slot), to);
+
     let new = cluster.fail_over(to).await;
     assert_eq!(cluster.owner(slot), new);
     wait_until("the old master to follow", LONG, || async {
@@ -41,11 +51,11 @@ async fn a_cluster_loses_a_master_moves_slots_and_fails_over() {
     cluster.node_mut(new).kill();
     // The others call the cluster down from when they miss it until its replica has its slots.
     wait_until("another master to call the cluster down", LONG, || async {
-        let down = cluster.node(from).cmd(&["CLUSTER", "INFO"]).text().contains("cluster_state:fail");
+        let down = cluster.node(other).cmd(&["CLUSTER", "INFO"]).text().contains("cluster_state:fail");
         if down || cluster.owner(slot) == to { Ok(()) } else { Err("it is up".to_owned()) }
     })
     .await;
-    let key = ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().find(|key| cluster.owner_of(key) == from).expect("a key there");
+    let key = ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().find(|key| cluster.owner_of(key) == other).expect("a key there");
     cluster.cmd(key, &["SET", key, "v"]);
     assert_eq!(cluster.replaced(new, slot).await, to);
 }
