@@ -12,4 +12,5 @@ mod patterns;
 mod replay;
 mod republish;
 mod second;
+mod together;
 mod world;
