@@ -20,7 +20,7 @@ const MOST: usize = 256;
 /// What the first read after silence asks for, when entries come one by one; each later one asks for at most twice what the last brought.
 const FIRST: usize = 16;
 /// How many reads may be under way: Redis, which has most of the work, shall not wait for the next while the last is taken in.
-const READS: usize = 2;
+const READS: usize = 3;
 /// About how many bytes the reads under way, or one claim, may bring.
 const READ_BYTES: usize = 4 * 1024 * 1024;
 /// How many entries are taken in at a time. Between them the loop turns to what is more urgent.
@@ -175,7 +175,7 @@ impl Stream {
         let Some(most) = self.most else { return self.reader.begin_with_one() };
         let count = (READ_BYTES / READS / self.average_bytes.max(1)).clamp(1, most);
         self.reader.begin(count);
-        if self.is_behind {
+        while self.is_behind && self.reader.under_way() < READS {
             self.reader.begin_ahead(count);
         }
     }

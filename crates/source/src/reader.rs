@@ -55,6 +55,11 @@ impl Reader {
         &self.group
     }
 
+    /// How many reads are under way.
+    pub fn under_way(&self) -> usize {
+        self.reading.len()
+    }
+
     /// Whether a read is under way. As long as it is, [`Reader::next`] must be awaited sooner or later, or what it brings is stuck.
     pub fn is_reading(&self) -> bool {
         !self.reading.is_empty()
@@ -76,10 +81,10 @@ impl Reader {
         }
     }
 
-    /// Sends another read right behind the one that is under way, if just one is: the server then has the next to do while the answer to the one
-    /// before is dealt with. It doesn't wait for entries, for it would wait behind the other.
+    /// Sends another read right behind those that are under way, if any is: the server then has the next to do while the answer to the one
+    /// before is dealt with. It doesn't wait for entries, for it would wait behind the others.
     pub fn begin_ahead(&mut self, count: usize) {
-        if self.reading.len() == 1 {
+        if self.is_reading() {
             self.add(count, None);
         }
     }
