@@ -120,7 +120,10 @@ fn number(bytes: &[u8], at: usize) -> Result<Option<(i64, usize)>, Fault> {
     loop {
         let digit = match bytes.get(at) {
             Some(byte @ b'0'..=b'9') => i64::from(byte - b'0'),
-            Some(b'\r') if at > first => return Ok(Some((number, at + 2))),
+            Some(b'\r') if at > first => {
+                let is_end = |byte: &u8| if *byte == b'\n' { Ok((number, at + 2)) } else { Err(unreadable()) };
+                return bytes.get(at + 1).map(is_end).transpose();
+            }
             None => return Ok(None),
             Some(_) => return Err(unreadable()),
         };
@@ -344,6 +347,15 @@ mod tests {
         fn an_answer_ends_where_the_next_begins(reply in replies(), next: Vec<u8>) {
             let bytes = [written(&reply), next].concat();
             prop_assert_eq!(answer(&[&bytes]).unwrap().reply().unwrap(), reply);
+        }
+
+        #[test]
+        fn a_line_that_ends_otherwise_is_a_fault(before in replies(), text: Vec<u8>, end in any::<u8>().prop_filter("an end", |end| *end != b'\n')) {
+            let rest = [&text, &b"\r\n"[..]].concat();
+            for line in [format!("${}", text.len()), "$-1".to_owned(), "*1".to_owned(), ":1".to_owned(), "+a".to_owned(), "-a".to_owned()] {
+                let bytes = [b"*2\r\n", &written(&before)[..], line.as_bytes(), &[b'\r', end], &rest].concat();
+                prop_assert!(Scan::new().go_on(&bytes).is_err(), "{line}");
+            }
         }
 
         #[test]
