@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use unstale_batcher::{Batch, Batcher, Source};
 use unstale_connect::{Client, Fault};
-use unstale_events::{Invalidation, Priority, StreamKind};
+use unstale_events::{Invalidation, StreamKind};
 use unstale_notices::Hub;
 use unstale_router::Router;
 use unstale_sink::Sink;
@@ -295,7 +295,7 @@ impl State {
     }
 
     fn start_deliveries(&mut self, inputs: &mut Inputs, now: Instant) {
-        while let Some(batch) = self.batcher.pop(may_leave(inputs), now) {
+        while let Some(batch) = self.batcher.pop(|_| true, now) {
             self.flying_bytes += weight(&batch);
             let (sink, ground) = (Arc::clone(&self.sink), self.ground);
             let confirm = self.is_awaited_everywhere(&batch);
@@ -344,7 +344,7 @@ impl State {
 
     /// Until when nothing needs to be started.
     fn due(&self, inputs: &Inputs, now: Instant) -> Instant {
-        let mut due = [self.batcher.deadline(may_leave(inputs)), self.show_at].into_iter().flatten().fold(self.next_look, Instant::min);
+        let mut due = [self.batcher.deadline(|_| true), self.show_at].into_iter().flatten().fold(self.next_look, Instant::min);
         if self.watch.is_up(CONTROL) {
             due = due.min(self.next_beat);
             due = [&inputs.critical, &inputs.ordinary].into_iter().filter_map(|stream| stream.due(now)).fold(due, Instant::min);
@@ -404,7 +404,7 @@ impl State {
 impl State {
     fn show(&mut self, inputs: &mut Inputs) {
         self.show_at = None;
-        for (priority, load) in Priority::ALL.into_iter().zip(self.batcher.pending()) {
+        for (priority, load) in unstale_events::Priority::ALL.into_iter().zip(self.batcher.pending()) {
             self.stats.queue(priority, load.entries as u64);
         }
         self.stats.heard(&self.hub.counts());
@@ -461,13 +461,6 @@ impl State {
 /// process full of batches that wait for their second delete).
 pub(crate) fn weight(batch: &Batch) -> usize {
     2 * batch.load.bytes
-}
-
-/// Which lanes may deliver now. What a slice of a read closes waits for the other slices, which are being taken in: what leaves at the same moment costs
-/// Redis less. Critical batches wait for nothing.
-fn may_leave(inputs: &Inputs) -> impl Fn(Priority) -> bool + use<> {
-    let more_comes = inputs.ordinary.has_arrived();
-    move |priority| priority == Priority::Critical || !more_comes
 }
 
 fn role_of_reader(kind: StreamKind) -> &'static str {

@@ -1,16 +1,17 @@
 //! Carrying out parts, again and again until they are done or the time is up.
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 use unstale_batcher::{Batch, TargetState};
-use unstale_connect::Fault;
-use unstale_events::{CacheId, Code, Reason, TargetKind};
+use unstale_connect::{Client, Fault};
+use unstale_events::{CacheId, Code, Reason, TargetKind, Targets};
 
 use crate::delivery::{Delivery, Stage};
 use crate::notice;
 use crate::plan::{Part, halves};
 use crate::republish;
-use crate::request::{Answer, Request};
+use crate::request::{Announcement, Answer, Request};
 use crate::retry::Patience;
 use crate::sink::Sink;
 
@@ -59,13 +60,37 @@ impl Sink {
         }
     }
 
-    /// Has the script deal with these targets. Returns which caches it deleted from, in the order of the counts, and what it did.
     pub(crate) async fn send(&self, job: &Job<'_>, part: &[usize]) -> Result<(Vec<CacheId>, Answer), Fault> {
         let tail = notice::tail(job.batch, part, &self.caches, job.about);
         let republished = republish::messages(&self.config.republish, job.batch, part);
-        let request = Request::new(&job.batch.targets, part, &self.places, tail, republished);
-        let deleting = request.deleting();
-        Ok((deleting, self.calls.of(job.batch.priority).ask(request).await?))
+        self.call(self.clients.scripts.of(job.batch.priority), &job.batch.targets, part, tail, republished).await
+    }
+
+    /// Calls the script for these targets, with this notice.
+    pub(crate) async fn call(
+        &self,
+        client: &Client,
+        targets: &Targets,
+        part: &[usize],
+        tail: Option<String>,
+        republished: Vec<(String, Bytes)>,
+    ) -> Result<(Vec<CacheId>, Answer), Fault> {
+        let size = tail.as_ref().map(|tail| tail.len() + self.head.len());
+        let announcement = Announcement {
+            log: &self.config.notices,
+            bound: self.retention.bound(),
+            measure: self.retention.is_due(),
+            channel: self.config.publish.then_some(&*self.config.notices),
+            head: &self.head,
+            tail,
+            republished,
+        };
+        let (deleting, answer) = Request::new(announcement, targets, part, &self.places).send(client).await?;
+        if let Some(size) = size {
+            self.retention.wrote(size as u64);
+        }
+        self.retention.measured(answer.log);
+        Ok((deleting, answer))
     }
 
     /// Notes what a part did. Returns the counters that are to be tried again.

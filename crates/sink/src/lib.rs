@@ -17,9 +17,6 @@
 //! The deletes of a part and its notice are one script, so a part happened and was announced, or is repeated as a whole, with backoff, until
 //! the budget is spent. A part that is denied is halved until the targets that may not be touched are alone; the others don't wait for them.
 //!
-//! Parts of several batches that are sent at the same moment share a call of the script (`together`). What is refused to all of them is asked for each
-//! by itself.
-//!
 //! # Elsewhere
 //! Where log and caches share one database, deleting and announcing is one round trip: the script deletes what lies together with the log, and
 //! announces everything that it is given. What is on another server or database (`place`) is deleted and counted there first (`apart`), and
@@ -40,7 +37,6 @@ mod retention;
 mod retry;
 mod scan;
 mod sink;
-mod together;
 #[doc(hidden)]
 pub mod trial;
 

@@ -1,4 +1,4 @@
-//! What the script is given for a part of a batch, and what it answers.
+//! One call of the script: what it is given, and what it answers.
 
 use std::sync::LazyLock;
 
@@ -7,41 +7,37 @@ use unstale_connect::{Client, Fault, FaultKind, Reply, Script};
 use unstale_events::{CacheId, Position, Target, TargetKind, Targets};
 
 use crate::place::{Place, Places};
-use crate::retention::Retention;
 
 pub(crate) static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
 
-/// The log of the notices, as every call treats it.
+/// How a call treats the log, and what it writes to it.
 #[derive(Debug)]
-pub(crate) struct Log {
-    /// Its key.
-    pub(crate) key: Bytes,
-    /// The channel of the notices, or nothing if they aren't published.
-    pub(crate) channel: Bytes,
-    /// What all notices say between their number and their time.
-    pub(crate) head: Bytes,
-    pub(crate) retention: Retention,
+pub(crate) struct Announcement<'a> {
+    /// The key of the log.
+    pub(crate) log: &'a str,
+    /// How many entries it may keep.
+    pub(crate) bound: u64,
+    /// Whether it is measured.
+    pub(crate) measure: bool,
+    /// The channel of the notices, if they are published.
+    pub(crate) channel: Option<&'a str>,
+    /// The notice before its time and after it; without a tail there is nothing to announce.
+    pub(crate) head: &'a str,
+    pub(crate) tail: Option<String>,
+    /// Pairs of channel and message for other subscribers.
+    pub(crate) republished: Vec<(String, Bytes)>,
 }
 
-/// What is asked for one part.
+/// One call.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// The keys to delete and the counters, one after the other: a batch has many, and each is needed once.
-    text: Bytes,
-    /// Where each of them ends.
-    ends: Vec<usize>,
-    /// Which caches the keys are of, in their order, and how many.
-    groups: Vec<(CacheId, u64)>,
-    /// The notice after its time; without it there is nothing to announce.
-    tail: Option<Bytes>,
-    /// Pairs of channel and message for other subscribers.
-    republished: Vec<(String, Bytes)>,
-    /// How many targets it deals with.
-    pub(crate) targets: usize,
+    pub(crate) keys: Vec<Bytes>,
+    pub(crate) args: Vec<Bytes>,
+    deleting: Vec<CacheId>,
 }
 
-/// What was done for one part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a call did.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// Redis' time in milliseconds.
     pub(crate) at_ms: u64,
@@ -53,75 +49,33 @@ pub(crate) struct Answer {
     pub(crate) counters: Vec<Option<Fault>>,
     /// Why a message was not published.
     pub(crate) unheard: Option<Fault>,
-}
-
-/// What a call did.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answers {
-    /// For each part.
-    pub(crate) parts: Vec<Answer>,
     /// What the log takes, and how many entries it has; zeros if it was not measured.
-    log: (u64, u64),
-}
-
-impl Log {
-    /// Calls the script once for all of these.
-    pub(crate) async fn call(&self, client: &Client, requests: &[Request]) -> Result<Vec<Answer>, Fault> {
-        let (keys, args) = self.words(requests);
-        let answers = Answers::of(client.eval(&SCRIPT, keys, args).await?)?;
-        if answers.parts.len() != requests.len() {
-            return Err(unexpected());
-        }
-        for tail in requests.iter().filter_map(|request| request.tail.as_ref()) {
-            self.retention.wrote((tail.len() + self.head.len()) as u64);
-        }
-        self.retention.measured(answers.log);
-        Ok(answers.parts)
-    }
-
-    /// What the script is given for these: its keys and its arguments.
-    pub(crate) fn words(&self, requests: &[Request]) -> (Vec<Bytes>, Vec<Bytes>) {
-        let mut keys = vec![self.key.clone()];
-        let mut args = vec![number(self.retention.bound()), number(self.retention.is_due().into())];
-        args.extend([self.channel.clone(), self.head.clone()]);
-        for request in requests {
-            request.add_to(&mut keys, &mut args);
-        }
-        (keys, args)
-    }
+    pub(crate) log: (u64, u64),
 }
 
 impl Request {
-    /// A request for these targets, which are announced with this text.
-    pub(crate) fn new(targets: &Targets, part: &[usize], places: &Places, tail: Option<String>, republished: Vec<(String, Bytes)>) -> Self {
-        let mut declared = Declared::default();
+    /// What the script is given for these targets: keys cache by cache, then counters.
+    pub(crate) fn new(say: Announcement<'_>, targets: &Targets, part: &[usize], places: &Places) -> Self {
+        let mut declared = Declared::new(say.log);
         for target in part.iter().filter_map(|position| targets.get(*position)) {
             declared.add(target, places);
         }
         let Declared { text, ends, groups } = declared;
-        Self { text: Bytes::from(text), ends, groups, tail: tail.map(Bytes::from), republished, targets: part.len() }
+        let mut args = vec![number(say.bound), number(say.measure.into())];
+        args.extend([owned(say.channel.unwrap_or_default()), owned(say.head), Bytes::from(say.tail.unwrap_or_default())]);
+        args.push(number(groups.len() as u64));
+        args.extend(groups.iter().map(|(_, keys)| number(*keys)));
+        args.extend(say.republished.into_iter().flat_map(|(channel, message)| [Bytes::from(channel), message]));
+        Self { keys: slices(text, &ends), args, deleting: groups.into_iter().map(|(cache, _)| cache).collect() }
     }
 
-    /// From which caches it deletes, in the order of the counts in its answer.
-    pub(crate) fn deleting(&self) -> Vec<CacheId> {
-        self.groups.iter().map(|(cache, _)| *cache).collect()
-    }
-
-    fn add_to(&self, keys: &mut Vec<Bytes>, args: &mut Vec<Bytes>) {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        keys.extend(starts.zip(&self.ends).map(|(start, end)| self.text.slice(*start..*end)));
-        let deleted: u64 = self.groups.iter().map(|(_, keys)| keys).sum();
-        let counters = self.ends.len() as u64 - deleted;
-        args.push(self.tail.clone().unwrap_or_default());
-        args.extend([counters, self.republished.len() as u64, self.groups.len() as u64].map(number));
-        args.extend(self.groups.iter().map(|(_, keys)| number(*keys)));
-        let messages = self.republished.iter();
-        args.extend(messages.flat_map(|(channel, message)| [Bytes::copy_from_slice(channel.as_bytes()), message.clone()]));
+    /// Sends it. Returns which caches it deleted from, in the order of the counts, and what it did.
+    pub(crate) async fn send(self, client: &Client) -> Result<(Vec<CacheId>, Answer), Fault> {
+        Ok((self.deleting, Answer::of(client.eval(&SCRIPT, self.keys, self.args).await?)?))
     }
 }
 
-/// What the script may touch for a part.
-#[derive(Default)]
+/// The keys of a call in one buffer: a batch has many, and each is needed once.
 struct Declared {
     text: Vec<u8>,
     ends: Vec<usize>,
@@ -129,6 +83,10 @@ struct Declared {
 }
 
 impl Declared {
+    fn new(log: &str) -> Self {
+        Self { text: log.as_bytes().to_vec(), ends: vec![log.len()], groups: Vec::new() }
+    }
+
     fn add(&mut self, target: Target<'_>, places: &Places) {
         match target.kind {
             TargetKind::Key if places.of(target.cache) == Place::Together => self.count(target.cache),
@@ -147,37 +105,34 @@ impl Declared {
     }
 }
 
+fn slices(text: Vec<u8>, ends: &[usize]) -> Vec<Bytes> {
+    let text = Bytes::from(text);
+    let starts = std::iter::once(&0).chain(ends);
+    starts.zip(ends).map(|(start, end)| text.slice(*start..*end)).collect()
+}
+
 fn number(number: u64) -> Bytes {
     Bytes::from(number.to_string())
 }
 
-impl Answers {
-    pub(crate) fn of(reply: Reply) -> Result<Self, Fault> {
-        let [parts, bytes, length] = fields(reply)?;
-        let parts = parts.array()?.into_iter().map(Answer::of).collect::<Result<_, _>>()?;
-        Ok(Self { parts, log: (bytes.count()?, length.count()?) })
-    }
+fn owned(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
 }
 
 impl Answer {
-    fn of(reply: Reply) -> Result<Self, Fault> {
-        let [at_ms, id, deleted, counters, unheard, seq] = fields(reply)?;
+    pub(crate) fn of(reply: Reply) -> Result<Self, Fault> {
+        let parts: [Reply; 8] =
+            reply.array()?.try_into().map_err(|_| Fault::new(FaultKind::Protocol, "the script answered something else"))?;
+        let [at_ms, id, deleted, counters, unheard, bytes, length, seq] = parts;
         Ok(Self {
             at_ms: at_ms.count()?,
             notice: if id.is_nil() { None } else { Some(Position { id: id.entry_id()?, seq: seq.count()? }) },
             deleted: deleted.array()?.iter().map(Reply::count).collect::<Result<_, _>>()?,
             counters: counters.array()?.iter().map(fault).collect::<Result<_, _>>()?,
             unheard: fault(&unheard)?,
+            log: (bytes.count()?, length.count()?),
         })
     }
-}
-
-fn fields<const N: usize>(reply: Reply) -> Result<[Reply; N], Fault> {
-    reply.array()?.try_into().map_err(|_| unexpected())
-}
-
-fn unexpected() -> Fault {
-    Fault::new(FaultKind::Protocol, "the script answered something else")
 }
 
 /// The fault that a text is, if it isn't empty.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use unstale_batcher::{Batch, TargetState};
@@ -13,14 +12,15 @@ use unstale_router::Caches;
 
 use crate::apart::Todo;
 use crate::attempt::Job;
-use crate::config::{Clients, Config, Elsewhere, Lanes};
+use crate::config::{Clients, Config, Elsewhere};
 use crate::delivery::{Delivery, Second};
 use crate::notice;
 use crate::place::Places;
 use crate::plan::{Part, Plan, parts};
-use crate::request::{Log, Request};
 use crate::retention::Retention;
-use crate::together::{Calls, MOST_TARGETS};
+
+/// The most keys that a script is given: Lua can't unpack many thousands.
+const MOST_KEYS: usize = 1000;
 
 /// Delivers batches. Shared by all deliveries; each is one future, and they don't wait for each other.
 #[derive(Debug)]
@@ -29,22 +29,17 @@ pub struct Sink {
     pub(crate) caches: Arc<Caches>,
     pub(crate) clients: Clients,
     pub(crate) places: Places,
-    pub(crate) calls: Lanes<Calls>,
+    pub(crate) retention: Retention,
+    pub(crate) head: String,
 }
 
 impl Sink {
     /// A sink for the caches of a router. `clients` lead to the notice log, and to the database of all caches that are not `elsewhere`.
     pub fn new(config: Config, caches: Arc<Caches>, clients: Clients, elsewhere: Vec<Elsewhere>) -> Self {
-        let config = Config { max_keys: config.max_keys.clamp(1, MOST_TARGETS), ..config };
-        let log = Arc::new(Log {
-            key: Bytes::copy_from_slice(config.notices.as_bytes()),
-            channel: Bytes::copy_from_slice(if config.publish { config.notices.as_bytes() } else { b"" }),
-            head: Bytes::from(notice::head(&config.origin)),
-            retention: Retention::new(config.retain, config.retain_bytes),
-        });
-        let calls = clients.scripts.clone().map(|client| Calls::new(client, Arc::clone(&log)));
-        let places = Places::new(&caches, &clients, elsewhere);
-        Self { config, caches, clients, places, calls }
+        let config = Config { max_keys: config.max_keys.clamp(1, MOST_KEYS), ..config };
+        let retention = Retention::new(config.retain, config.retain_bytes);
+        let (head, places) = (notice::head(&config.origin), Places::new(&caches, &clients, elsewhere));
+        Self { config, caches, clients, places, retention, head }
     }
 
     /// Carries out a batch and says what became of it. Never fails as a whole; ends when keys, patterns and counters are done, or when the
@@ -115,8 +110,8 @@ impl Sink {
     /// Asks all receivers to drop whole caches, or everything with the one name `*`. Deletes nothing. Tried once.
     pub async fn flush(&self, caches: &[&str], cause: Cause) -> Result<Position, Fault> {
         let tail = Some(notice::flush(caches, cause));
-        let request = Request::new(&Targets::default(), &[], &self.places, tail, Vec::new());
-        self.calls.critical.ask(request).await?.notice.ok_or_else(|| Fault::new(FaultKind::Protocol, "the script logged no notice"))
+        let (_, answer) = self.call(&self.clients.scripts.critical, &Targets::default(), &[], tail, Vec::new()).await?;
+        answer.notice.ok_or_else(|| Fault::new(FaultKind::Protocol, "the script logged no notice"))
     }
 
     fn blank(&self, batch: &Batch) -> Delivery {

@@ -1,6 +1,6 @@
 //! Answers of the delivery script, of any kind, for fuzzing, and single steps of a delivery for counting their instructions: no part of the interface.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use unstale_batcher::Batch;
 use unstale_connect::Reply;
 use unstale_connect::trial::discreet;
@@ -9,15 +9,14 @@ use unstale_router::Caches;
 use crate::notice;
 use crate::place::Places;
 use crate::plan::Plan;
-use crate::request::{Answers, Log, Request, SCRIPT};
-use crate::retention::Retention;
+use crate::request::{Announcement, Answer, Request, SCRIPT};
 
 /// Gives what a server answered to everything here that looks into answers.
 ///
 /// # Panics
 /// If what must hold doesn't.
 pub fn look_into(reply: &Reply) {
-    discreet(Answers::of(reply.clone()));
+    discreet(Answer::of(reply.clone()));
 }
 
 /// The notice that names all targets of a batch, without what only the script knows.
@@ -30,9 +29,8 @@ pub fn notice(batch: &Batch, caches: &Caches) -> Option<String> {
 pub fn call(batch: &Batch, caches: &Caches) -> BytesMut {
     let places = Places::together(caches);
     let keys: Vec<usize> = Plan::of(batch, &places).into_iter().flat_map(|plan| plan.keys).collect();
-    let name = Bytes::from_static(b"unstale:notices");
-    let log = Log { key: name.clone(), channel: name, head: Bytes::new(), retention: Retention::new(0, 0) };
-    let request = Request::new(&batch.targets, &keys, &places, Some(String::new()), Vec::new());
-    let (keys, args) = log.words(&[request]);
-    unstale_connect::trial::call(&SCRIPT, keys, args)
+    let (log, tail) = ("unstale:notices", Some(String::new()));
+    let say = Announcement { log, bound: 0, measure: false, channel: Some(log), head: "", tail, republished: Vec::new() };
+    let request = Request::new(say, &batch.targets, &keys, &places);
+    unstale_connect::trial::call(&SCRIPT, request.keys, request.args)
 }

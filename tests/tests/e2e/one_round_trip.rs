@@ -115,23 +115,6 @@ fn a_batch_of_keys_is_one_script_and_then_one_xack() {
     assert_eq!(work[6].words.len(), 3 + EVENTS, "one XACK of all entries");
 }
 
-/// A read is taken in by slices, and each slice of this one fills a batch.
-#[test]
-fn the_batches_of_one_read_are_one_script() {
-    const EVENTS: usize = 1000;
-    const BATCH: usize = 50;
-    let mut world = warm(&format!("[batching]\nmax_size = {BATCH}\n{ROUTES}"));
-    let entries: Vec<Vec<String>> = (0..EVENTS).map(|k| ["type", "Changed", "k", &k.to_string()].map(str::to_owned).to_vec()).collect();
-    let lines = world.watched(|world| {
-        world.add_all(&entries);
-        world.wait_done();
-    });
-    let count = |from: &str, name: &str| lines.iter().filter(|line| line.from == from && line.name() == name).count();
-    let (reads, scripts, notices) = (count("read", "XREADGROUP"), count("deliver", "EVALSHA"), count("lua", "XADD"));
-    assert!(notices >= EVENTS / BATCH, "{notices} notices of {EVENTS} keys");
-    assert!(scripts <= reads, "{scripts} scripts after {reads} reads, with {notices} notices");
-}
-
 #[test]
 fn the_first_batch_of_a_server_sends_the_script() {
     let mut world = World::start(ROUTES);

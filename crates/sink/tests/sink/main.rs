@@ -12,5 +12,4 @@ mod patterns;
 mod replay;
 mod republish;
 mod second;
-mod together;
 mod world;
