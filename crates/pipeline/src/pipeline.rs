@@ -41,6 +41,8 @@ const READING: [&str; 2] = [ROLES[0], ROLES[2]];
 const SURVEY: Duration = Duration::from_secs(1);
 /// How often a stand-by does, for its metrics, and who has found nothing new.
 const GLANCE: Duration = Duration::from_secs(3);
+/// For so long after a critical event no read is sent ahead: what is under way then is what the next one has to wait for.
+const URGENCY: Duration = Duration::from_secs(1);
 /// The pause before a failed order to Redis is given again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How many dead letters are written at a time.
@@ -111,6 +113,7 @@ impl Pipeline {
             surveyed: None,
             surveys: 0,
             show_at: None,
+            urgent: None,
             history: History::Unknown,
             draining: None,
         };
@@ -174,6 +177,8 @@ pub(crate) struct State {
     pub(crate) surveys: usize,
     /// When the numbers are shown next, if there are new ones.
     pub(crate) show_at: Option<Instant>,
+    /// When a critical event was read last.
+    pub(crate) urgent: Option<Instant>,
     pub(crate) history: History,
     /// Since when the process is ending.
     pub(crate) draining: Option<Instant>,
@@ -323,13 +328,14 @@ impl State {
         }
         let held = self.bytes(inputs);
         let is_reader = self.is_reader();
+        let is_calm = self.urgent.is_none_or(|last| now >= last + URGENCY);
         for stream in inputs.streams() {
             let kind = stream.kind();
             let mine = kind == StreamKind::Critical || is_reader;
             let rested = stream.resting_until.is_none_or(|until| until <= now);
             let up = self.watch.is_up(role_of_reader(kind));
             if up && mine && rested && stream.recovery.lets_read(now) && held < self.room(kind) {
-                stream.read(self.settings.entry);
+                stream.read(self.settings.entry, is_calm);
             }
         }
     }
@@ -376,6 +382,9 @@ impl State {
         }
         match step {
             Step::Read(kind, Ok(Read::Entries(entries))) => {
+                if kind == StreamKind::Critical && !entries.is_empty() {
+                    self.urgent = Some(now);
+                }
                 let fields = entries.iter().filter_map(|entry| entry.fields.as_ref());
                 inputs.stream(kind).has_read(fields.map(|fields| Size::of(fields).weight()).sum(), entries.len());
                 // Redis works on the next read while this one is taken in.

@@ -163,8 +163,8 @@ impl Stream {
 
 /// Reading.
 impl Stream {
-    /// Sends the next reads: for many entries, but together not more than about [`READ_BYTES`].
-    pub(crate) fn read(&mut self, limit: EntryLimit) {
+    /// Sends the next read, and more ahead if others can wait: for many entries, but together not more than about [`READ_BYTES`].
+    pub(crate) fn read(&mut self, limit: EntryLimit, ahead: bool) {
         if self.careful > 0 {
             // Those that it delivered before are claimed before the next.
             if self.recovery.is_over() {
@@ -175,7 +175,7 @@ impl Stream {
         let Some(most) = self.most else { return self.reader.begin_with_one() };
         let count = (READ_BYTES / READS / self.average_bytes.max(1)).clamp(1, most);
         self.reader.begin(count);
-        while self.is_behind && self.reader.under_way() < READS {
+        while ahead && self.is_behind && self.reader.under_way() < READS {
             self.reader.begin_ahead(count);
         }
     }
@@ -399,6 +399,20 @@ mod tests {
         assert_eq!(slices.iter().map(Vec::len).collect::<Vec<_>>(), [SLICE, 100 - SLICE]);
         assert!(slices.concat().is_sorted_by_key(|entry| entry.id));
         assert!(!stream.has_arrived());
+    }
+
+    #[tokio::test]
+    async fn reads_are_sent_ahead_as_long_as_they_bring_all_that_they_may_and_nobody_is_in_a_hurry() {
+        let mut stream = stream(Instant::now());
+        let limit = EntryLimit::new(1 << 20);
+        let mut under_way = |entries, ahead| {
+            stream.has_read(entries * 100, entries);
+            stream.read(limit, ahead);
+            stream.reader.under_way()
+        };
+        assert_eq!(under_way(MOST - 1, true), 1);
+        assert_eq!(under_way(MOST, false), 1);
+        assert_eq!(under_way(MOST, true), READS);
     }
 
     #[tokio::test]
