@@ -1,7 +1,9 @@
-//! The connection of a reader: a socket of our own that speaks RESP2, one command at a time.
+//! A connection that events pass through: a socket of our own that speaks RESP2. Commands are sent as they come, those that come together in
+//! one write, and none waits for the answer to another.
 //!
-//! Readers alone have one, for their answers are the bulk of what a sidecar takes in, and [`crate::resp`] takes them apart at a fraction of
-//! what the client library needs. Where the server is, who we are to it, and what happens when it ends is as with the library.
+//! What reads has one, for its answers are the bulk of what a sidecar takes in, and [`crate::resp`] takes them apart at a fraction of what the
+//! client library needs; and so has what sends commands of hundreds of keys or ids, for the same reason. Where the server is, who we are to
+//! it, and what happens when it ends is as with the library.
 
 use std::fmt;
 use std::io;
