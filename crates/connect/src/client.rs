@@ -154,7 +154,9 @@ impl Client {
     pub(crate) async fn send_asking(&self, command: Command) -> Result<Reply, Fault> {
         let timeout = self.handle.timeout;
         let (line, generation) = self.handle.shared.current()?;
-        let Line::Library(client) = line else { return Err(Fault::new(FaultKind::Unsupported, "only the client library sends two commands as one")) };
+        let Line::Library(client) = line else {
+            return Err(Fault::new(FaultKind::Unsupported, "only the client library sends two commands as one"));
+        };
         self.handle.shared.using(Duration::ZERO);
         let pipeline = client.pipeline();
         for command in [Command::new("ASKING"), command] {

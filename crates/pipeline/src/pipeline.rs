@@ -47,7 +47,8 @@ const URGENCY: Duration = Duration::from_secs(1);
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How many dead letters are written at a time.
 const BURIALS: usize = 16;
-/// How long after something happened the numbers are shown. To show them takes as long as to deliver an event, which comes first.
+/// How long after something happened the numbers are shown while there is work. To show them takes as long as to deliver an event, which comes
+/// first.
 const SHOW: Duration = Duration::from_millis(20);
 
 /// How the loop ended.
@@ -175,7 +176,7 @@ pub(crate) struct State {
     /// When the streams were looked at last; `None` if that is to be done at once.
     pub(crate) surveyed: Option<Instant>,
     pub(crate) surveys: usize,
-    /// When the numbers are shown next, if there are new ones.
+    /// When the numbers are shown at the latest, if there are new ones.
     pub(crate) show_at: Option<Instant>,
     /// When a critical event was read last.
     pub(crate) urgent: Option<Instant>,
@@ -213,7 +214,9 @@ impl State {
         }
         self.start_deliveries(inputs, now);
         self.start_reads(inputs, now);
-        if self.show_at.is_some_and(|at| at <= now) {
+        // When all is delivered, at once: what is acknowledged has been shown.
+        let is_idle = inputs.deliveries.is_empty() && self.batcher.is_empty();
+        if self.show_at.is_some_and(|at| is_idle || at <= now) {
             self.show(inputs);
         }
     }
