@@ -115,6 +115,7 @@ async fn send(
             command.write(&mut commands);
             // Who receives ends together with who sends.
             let _ = sent.send(answer);
+            // Whether none is there yet or none can come any more, the loop around this is told.
             next = orders.try_recv().ok();
         }
         if let Err(error) = write_out(&mut stream, &commands).await {

@@ -287,7 +287,7 @@ impl Watch {
             .lines()
             .filter_map(|Line { role, link, .. }| match &*link.borrow() {
                 // A server that refuses can be reached: that it does is told below.
-                link if refusal(link).is_some() => None,
+                Link::Down { why, .. } if is_refusal(why) => None,
                 Link::Up { .. } => None,
                 Link::Down { since, why } => Some((&**role, now.saturating_duration_since(*since), why.to_string())),
             })
@@ -322,9 +322,9 @@ impl Watch {
     }
 }
 
-/// What the server said that a connection was given up for, though it can be reached.
-fn refusal(link: &Link) -> Option<&Fault> {
-    if let Link::Down { why, .. } = link { Some(why).filter(|why| why.kind == FaultKind::ReadOnly) } else { None }
+/// Whether a connection was given up for what the server said, though it can be reached.
+fn is_refusal(why: &Fault) -> bool {
+    why.kind == FaultKind::ReadOnly
 }
 
 /// How a server's connections are at a look.
@@ -351,7 +351,7 @@ impl Server {
             let link = link.borrow();
             stats.link(role, link.is_up());
             match &*link {
-                link if refusal(link).is_some() => sight.refusal = refusal(link).cloned(),
+                Link::Down { why, .. } if is_refusal(why) => sight.refusal = Some(why.clone()),
                 Link::Down { why, .. } => sight.down.push((role.clone(), why.clone())),
                 Link::Up { generation, .. } => {
                     let known = self.generations.insert(role.clone(), *generation);

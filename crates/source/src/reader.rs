@@ -75,9 +75,10 @@ impl Reader {
         self.send(1, None);
     }
 
-    fn send(&mut self, count: usize, block: Option<Duration>) {
+    /// The same without waiting, and without what it reads: see [`Group::deliver`].
+    pub fn begin_without_bodies(&mut self, most: usize, enough: usize, limit: EntryLimit) {
         if self.reading.is_empty() {
-            self.add(count, block);
+            self.reading.push_back(tokio::spawn(deliver(self.group.clone(), most, enough, limit)));
         }
     }
 
@@ -89,15 +90,14 @@ impl Reader {
         }
     }
 
-    fn add(&mut self, count: usize, block: Option<Duration>) {
-        self.reading.push_back(tokio::spawn(read(self.client.clone(), self.group.clone(), count, block)));
+    fn send(&mut self, count: usize, block: Option<Duration>) {
+        if self.reading.is_empty() {
+            self.add(count, block);
+        }
     }
 
-    /// The same without waiting, and without what it reads: see [`Group::deliver`].
-    pub fn begin_without_bodies(&mut self, most: usize, enough: usize, limit: EntryLimit) {
-        if self.reading.is_empty() {
-            self.reading.push_back(tokio::spawn(deliver(self.group.clone(), most, enough, limit)));
-        }
+    fn add(&mut self, count: usize, block: Option<Duration>) {
+        self.reading.push_back(tokio::spawn(read(self.client.clone(), self.group.clone(), count, block)));
     }
 
     /// What the first of the reads under way brings. Pends for ever if none is under way. Cancel-safe: the read goes on.
